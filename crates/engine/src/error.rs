@@ -1,0 +1,67 @@
+//! What can go wrong when a session runs, with the figures a caller needs to mend it.
+
+/// An error of the engine.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A setting lies outside what it can mean.
+    #[error("{name} = {got}: expected {expected}")]
+    Setting {
+        /// The setting's name, as on the command line.
+        name: &'static str,
+        /// Its value.
+        got: f64,
+        /// The values it can take.
+        expected: &'static str,
+    },
+    /// The tokens do not fit the session's context.
+    #[error(
+        "{needed} tokens do not fit the context of {capacity}: shorten the text or ask for a larger context"
+    )]
+    ContextFull {
+        /// Tokens of the session with those to be added.
+        needed: usize,
+        /// Tokens that the session's KV cache holds.
+        capacity: usize,
+    },
+    /// A token that the model does not have.
+    #[error("token {token} is outside the vocabulary of {vocabulary}")]
+    Token {
+        /// The token.
+        token: u32,
+        /// Ids are below this.
+        vocabulary: usize,
+    },
+    /// A step was asked of an engine for a session of another engine's model.
+    #[error("the session belongs to another model than the engine runs")]
+    OtherModel,
+    /// A step was asked of a session that has no tokens to work on.
+    #[error("the session has no tokens to continue from: push a prompt first")]
+    Empty,
+    /// The model gave no usable logit: every one is NaN or minus infinity.
+    #[error("the model gave no finite logit at position {position}: the file is damaged or the format overflows")]
+    NoFiniteLogit {
+        /// The position of the token that was fed in.
+        position: usize,
+    },
+    /// The model could not be run.
+    #[error(transparent)]
+    Model(#[from] model::Error),
+    /// The tokenizer or the chat template failed.
+    #[error(transparent)]
+    Text(#[from] text::Error),
+    /// A saved conversation could not be read or written.
+    #[error("the conversation {path}: {source}")]
+    File {
+        /// The file.
+        path: std::path::PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A saved conversation is not what this version writes.
+    #[error("the saved conversation cannot be used: {reason}")]
+    Saved {
+        /// What is wrong with it.
+        reason: String,
+    },
+}

@@ -1,0 +1,25 @@
+//! Text out of a model: sessions that are advanced step by step, sampling, conversations.
+//!
+//! [`Engine`] has the machinery (a model, a worker team, buffers), a [`Session`] has one text's state, and
+//! [`Engine::step`] does one piece of work on it. [`generate`] is the loop for whoever has a single session;
+//! [`Conversation`] puts a chat template around it.
+
+mod chat;
+mod engine;
+mod error;
+mod generate;
+mod prompt;
+mod random;
+mod sampler;
+mod session;
+mod stop;
+
+pub use chat::Conversation;
+pub use engine::{DEFAULT_BATCH, Engine, EngineOptions, Step, default_threads};
+pub use error::Error;
+pub use generate::{Event, Figures, Generation, generate};
+pub use prompt::encode_prompt;
+pub use random::Random;
+pub use sampler::{Sampler, SamplerOptions};
+pub use session::{DEFAULT_CONTEXT, EndReason, Limits, Session, SessionOptions};
+pub use stop::StopMatcher;

@@ -1,0 +1,297 @@
+//! A session: one text in the making, as a value.
+//!
+//! It holds everything that belongs to the text and nothing of the machinery that makes it: its tokens, their keys and
+//! values, its sampler, its limits. Whoever has an [`Engine`](crate::Engine) advances it step by step and may put it aside
+//! after any step; another session's steps in between change nothing.
+//!
+//! There is one list of tokens. Those that the cache counts have been computed; those after it are pending, be it a
+//! prompt or the one token sampled last. So a session needs no mode: with much pending a step prefills, with one it decodes.
+
+use std::sync::Arc;
+
+use model::{KvCache, KvType, Model};
+use text::TextStream;
+
+use crate::error::Error;
+use crate::sampler::{Sampler, SamplerOptions};
+use crate::stop::StopMatcher;
+
+/// The context of a session that asks for none, unless the model was trained for less. The cache takes memory only as it
+/// fills, but models of 128k positions would reserve more address space than small machines grant.
+pub const DEFAULT_CONTEXT: usize = 8192;
+
+/// What a new session is to be.
+#[derive(Clone, Debug)]
+pub struct SessionOptions {
+    /// Tokens that fit, prompt and answers together; the smaller of the model's context and [`DEFAULT_CONTEXT`] if `None`.
+    pub context: Option<usize>,
+    /// The number format of the cached keys and values.
+    pub kv_type: KvType,
+    /// How tokens are chosen.
+    pub sampler: SamplerOptions,
+    /// When an answer ends.
+    pub limits: Limits,
+}
+
+impl Default for SessionOptions {
+    fn default() -> SessionOptions {
+        SessionOptions {
+            context: None,
+            kv_type: KvType::F16,
+            sampler: SamplerOptions::default(),
+            limits: Limits::default(),
+        }
+    }
+}
+
+/// What ends an answer, beside the model itself and the context.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// Tokens in one answer; as many as fit if `None`.
+    pub max_tokens: Option<usize>,
+    /// Texts that end an answer and are left out of it.
+    pub stop: Vec<String>,
+    /// Go on past the tokens with which the model ends: for measurements.
+    pub ignore_end: bool,
+}
+
+/// Why an answer is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EndReason {
+    /// The model said so with this token, which is in the history but no part of the answer.
+    EndOfGeneration(u32),
+    /// The stop string of this index appeared; the text before it is the answer.
+    StopString(usize),
+    /// [`Limits::max_tokens`] was reached.
+    MaxTokens,
+    /// The context has no room for another token.
+    ContextFull,
+}
+
+impl EndReason {
+    /// A stable name for machine-readable output.
+    pub fn name(&self) -> &'static str {
+        match self {
+            EndReason::EndOfGeneration(_) => "end_of_generation",
+            EndReason::StopString(_) => "stop_string",
+            EndReason::MaxTokens => "max_tokens",
+            EndReason::ContextFull => "context_full",
+        }
+    }
+}
+
+/// One text in the making. See the module's words on how it works.
+#[derive(Debug)]
+pub struct Session {
+    pub(crate) model: Arc<Model>,
+    /// All tokens in order: prompts, answers, and the tokens that ended them.
+    pub(crate) tokens: Vec<u32>,
+    pub(crate) cache: KvCache,
+    pub(crate) sampler: Sampler,
+    limits: Limits,
+    turn: Turn,
+}
+
+/// One prompt and its answer. Positions count from the session's first token.
+#[derive(Debug)]
+struct Turn {
+    /// Where the tokens begin that this turn must prefill.
+    prompt: usize,
+    /// Where the answer begins.
+    answer: usize,
+    /// Up to where the answer has been turned into text.
+    decoded: usize,
+    end: Option<EndReason>,
+    stream: TextStream,
+    stops: StopMatcher,
+    /// Text of the answer that is certain and nobody has taken.
+    text: String,
+}
+
+impl Session {
+    pub(crate) fn new(model: Arc<Model>, options: SessionOptions) -> Result<Session, Error> {
+        let SessionOptions { context, kv_type, sampler, limits } = options;
+        let context = context.unwrap_or(DEFAULT_CONTEXT.min(model.config.context));
+        if context == 0 {
+            return Err(Error::Setting { name: "context", got: 0.0, expected: "1 or more" });
+        }
+        let mut sampler = Sampler::new(sampler)?;
+        sampler.reserve(model.config.vocabulary, context);
+        Ok(Session {
+            cache: KvCache::new(&model.config, context, kv_type)?,
+            // The last token sampled needs no place in the cache, but one here.
+            tokens: Vec::with_capacity(context + 1),
+            sampler,
+            turn: Turn {
+                prompt: 0,
+                answer: 0,
+                decoded: 0,
+                end: None,
+                stream: TextStream::new(),
+                stops: StopMatcher::new(&limits.stop),
+                text: String::new(),
+            },
+            limits,
+            model,
+        })
+    }
+
+    /// Adds tokens to be continued. After an answer they open the next turn; before one they lengthen the prompt.
+    ///
+    /// # Errors
+    /// [`Error::ContextFull`] if they do not fit, [`Error::Token`] for an id the model does not have; the session is then
+    /// as it was.
+    pub fn push(&mut self, tokens: &[u32]) -> Result<(), Error> {
+        self.check(self.tokens.len() + tokens.len(), tokens)?;
+        let answered = self.turn.answer < self.tokens.len() || self.turn.end.is_some();
+        self.tokens.extend_from_slice(tokens);
+        if answered {
+            self.open_turn(self.cache.len());
+        } else {
+            (self.turn.answer, self.turn.decoded) = (self.tokens.len(), self.tokens.len());
+        }
+        Ok(())
+    }
+
+    /// Makes `tokens` the whole history, to be continued, and keeps what is already computed of a common beginning.
+    /// Returns how many tokens that spares. At least one token stays pending, for its logits.
+    ///
+    /// # Errors
+    /// [`Error::Empty`] for no tokens, and as [`Session::push`]; the session is then as it was.
+    pub fn replace(&mut self, tokens: &[u32]) -> Result<usize, Error> {
+        let Some(last) = tokens.len().checked_sub(1) else { return Err(Error::Empty) };
+        self.check(tokens.len(), tokens)?;
+        let common = self.tokens.iter().zip(tokens).take_while(|(a, b)| a == b).count();
+        self.cache.truncate(common.min(last));
+        self.tokens.clear();
+        self.tokens.extend_from_slice(tokens);
+        self.open_turn(self.cache.len());
+        Ok(self.cache.len())
+    }
+
+    /// Checks that a history of `length` tokens fits and that `added` are tokens of the model.
+    fn check(&self, length: usize, added: &[u32]) -> Result<(), Error> {
+        if length > self.cache.capacity() {
+            return Err(Error::ContextFull { needed: length, capacity: self.cache.capacity() });
+        }
+        let vocabulary = self.model.config.vocabulary;
+        match added.iter().find(|&&token| token as usize >= vocabulary) {
+            Some(&token) => Err(Error::Token { token, vocabulary }),
+            None => Ok(()),
+        }
+    }
+
+    fn open_turn(&mut self, prompt: usize) {
+        let turn = &mut self.turn;
+        turn.prompt = prompt;
+        (turn.answer, turn.decoded) = (self.tokens.len(), self.tokens.len());
+        turn.end = None;
+        turn.stream = TextStream::new();
+        turn.stops.reset();
+        turn.text.clear();
+    }
+
+    /// All tokens so far: prompts, answers, and the tokens that ended them.
+    pub fn tokens(&self) -> &[u32] {
+        &self.tokens
+    }
+
+    /// The tokens of the answer in the making, without one that ended it.
+    pub fn answer(&self) -> &[u32] {
+        let ended = matches!(self.turn.end, Some(EndReason::EndOfGeneration(_)));
+        &self.tokens[self.turn.answer..self.tokens.len() - usize::from(ended)]
+    }
+
+    /// Tokens of this turn's prompt, without those that an earlier turn had computed.
+    pub fn prompt_len(&self) -> usize {
+        self.turn.answer - self.turn.prompt
+    }
+
+    /// Tokens at the front that this turn found computed.
+    pub fn reused_len(&self) -> usize {
+        self.turn.prompt
+    }
+
+    /// Tokens given or sampled but not computed.
+    pub fn pending(&self) -> &[u32] {
+        &self.tokens[self.cache.len()..]
+    }
+
+    /// Tokens that fit.
+    pub fn context(&self) -> usize {
+        self.cache.capacity()
+    }
+
+    /// Why the answer is over, if it is.
+    pub fn end(&self) -> Option<EndReason> {
+        self.turn.end
+    }
+
+    /// When an answer ends.
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// The model that the session talks to.
+    pub fn model(&self) -> &Arc<Model> {
+        &self.model
+    }
+
+    /// Appends to `out` the answer's text since the last call: whole characters, and nothing that a stop string could
+    /// still swallow. After the end, all that is left.
+    pub fn take_text(&mut self, out: &mut String) {
+        self.decode();
+        let turn = &mut self.turn;
+        if turn.end.is_some() {
+            let rest = turn.stream.finish();
+            turn.stops.push(&rest, &mut turn.text);
+            turn.stops.finish(&mut turn.text);
+        }
+        out.push_str(&turn.text);
+        turn.text.clear();
+    }
+
+    /// Turns new tokens of the answer into text; ends the turn at a stop string.
+    fn decode(&mut self) {
+        let end = self.turn.answer + self.answer().len();
+        let turn = &mut self.turn;
+        for &token in &self.tokens[turn.decoded..end] {
+            let piece = turn.stream.push(&self.model.tokenizer.token_bytes(token, false));
+            if let Some(index) = turn.stops.push(&piece, &mut turn.text) {
+                turn.end = Some(EndReason::StopString(index));
+            }
+        }
+        turn.decoded = end;
+    }
+
+    /// How much of the prompt is computed, and how much there is.
+    pub(crate) fn prefilled(&self) -> (usize, usize) {
+        (self.cache.len().min(self.turn.answer) - self.turn.prompt, self.prompt_len())
+    }
+
+    /// Why no further token may be computed, if so.
+    pub(crate) fn check_end(&mut self) -> Option<EndReason> {
+        if self.turn.end.is_none() {
+            if self.limits.max_tokens.is_some_and(|most| self.answer().len() >= most) {
+                self.turn.end = Some(EndReason::MaxTokens);
+            } else if self.tokens.len() > self.cache.capacity() {
+                self.turn.end = Some(EndReason::ContextFull);
+            }
+        }
+        self.turn.end
+    }
+
+    /// Adds a sampled token. Returns the end if the token is one.
+    pub(crate) fn accept(&mut self, token: u32) -> Option<EndReason> {
+        self.tokens.push(token);
+        if !self.limits.ignore_end && self.model.tokenizer.is_end_of_generation(token) {
+            self.turn.end = Some(EndReason::EndOfGeneration(token));
+            return self.turn.end;
+        }
+        // Text costs an allocation or two a token, so it is made here only where it decides something.
+        if !self.limits.stop.is_empty() {
+            self.decode();
+        }
+        None
+    }
+}

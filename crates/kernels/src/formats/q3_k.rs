@@ -1,0 +1,98 @@
+//! Q3_K: 256 values of 3 bits; each group of 16 has a signed 6-bit scale, `value = d * (scale - 32) * (q -
+//! 4)`.
+//!
+//! | bytes | content |
+//! |---|---|
+//! | 0..32 | third bit of `q`: value `32 * k + i` in bit `k` of byte `i` |
+//! | 32..96 | low 2 bits of `q`: two stripes of 32 bytes, value `32 * k + i` of a stripe's 128 in bits `2 * k` of byte `i` |
+//! | 96..104 | low 4 bits of the scales: group `g` in the low half of byte `g`, group `8 + g` in the high half |
+//! | 104..108 | high 2 bits of the scales: group `4 * k + g` in bits `2 * k` of byte `g` |
+//! | 108..110 | `d`, half |
+//!
+//! Source: the `block_q3_K` of ggml.
+
+use super::block::{self, Fields, f16_at, put_f16};
+use super::lanes::{Lanes, Sink, bits, for_each_step};
+use super::rounding::symmetric;
+use crate::simd::Simd;
+
+/// Values in a block.
+pub(crate) const VALUES: usize = 256;
+/// Bytes of a block.
+pub(crate) const BYTES: usize = 110;
+
+const HIGH: Fields = Fields::new(1, 32);
+const LOW: Fields = Fields::new(2, 32);
+const SCALE_LOW: Fields = Fields::new(4, 8);
+const SCALE_HIGH: Fields = Fields::new(2, 4);
+
+/// One block of the file as `f32` values: the oracle.
+pub(crate) fn dequantize(block: &[u8], out: &mut [f32]) {
+    block::dequantize(integers, block, out);
+}
+
+/// The integer view of a block: `value[i] = scale[i / 16] * q[i] - min[i / 16]`, `q` in -4..=3.
+pub(crate) fn integers(block: &[u8], q: &mut [i8], scale: &mut [f32], min: &mut [f32]) {
+    for (i, q) in q.iter_mut().enumerate() {
+        *q = (LOW.get(&block[32..], i) | HIGH.get(block, i) << 2) as i8 - 4;
+    }
+    let d = f16_at(block, 108);
+    for (g, scale) in scale.iter_mut().enumerate() {
+        let packed = SCALE_LOW.get(&block[96..], g) | SCALE_HIGH.get(&block[104..], g) << 4;
+        *scale = d * f32::from(packed as i8 - 32);
+    }
+    min.fill(0.0);
+}
+
+/// The block nearest to `values` by plain rounding.
+pub(crate) fn quantize(values: &[f32], block: &mut [u8]) {
+    block.fill(0);
+    let rounded = symmetric(values, -4.0, -32.0);
+    for (i, &q) in rounded.q.iter().enumerate() {
+        let q = (q + 4) as u8;
+        LOW.put(&mut block[32..], i, q);
+        HIGH.put(block, i, q >> 2);
+    }
+    for (g, &scale) in rounded.scale.iter().enumerate() {
+        let packed = (scale + 32) as u8;
+        SCALE_LOW.put(&mut block[96..], g, packed);
+        SCALE_HIGH.put(&mut block[104..], g, packed >> 4);
+    }
+    put_f16(block, 108, rounded.d);
+}
+
+/// 16 interleaved rows: the high bits by four bytes, the low bits by four bytes, the three words of scales, `d`.
+pub(crate) struct Q3K;
+
+impl Lanes for Q3K {
+    const HALVES: bool = true;
+    const BIAS: Option<u32> = Some(2);
+
+    #[inline(always)]
+    unsafe fn block<S: Simd, K: Sink<S>>(block: *const u8, sink: &mut K) {
+        // SAFETY: offsets lie within 16 blocks; the tier is the caller's promise.
+        unsafe {
+            let d = S::load_f16(block.add(1728));
+            let (four, two) = (S::splat(0x0f0f_0f0f), S::splat(0x0303_0303));
+            let packed = [S::load(block.add(1536)), S::load(block.add(1600)), S::load(block.add(1664))];
+            for_each_step!(STEP in [0 1 2 3 4 5 6 7] {
+                for j in 0..8 {
+                    let bytes = S::load(block.add(512 + 64 * (STEP / 4 * 8 + j)));
+                    let low = S::and(S::shr(bytes, 2 * (STEP % 4) as u32), two);
+                    let high = S::shl(S::and(S::shr(S::load(block.add(64 * j)), STEP as u32), S::splat(0x0101_0101)), 2);
+                    sink.values(j, S::or(low, high));
+                }
+                // Scales 4w .. 4w + 4: four low bits from the first two words, two high bits from the third.
+                const WORD: usize = STEP / 2;
+                let low = S::and(S::shr(packed[WORD % 2], 4 * (WORD as u32 / 2)), four);
+                let high = S::shl(S::and(S::shr(packed[2], 2 * WORD as u32), two), 4);
+                let word = S::or(low, high);
+                let shift = 16 * (STEP % 2) as u32;
+                let zero = S::splat_f32(32.0);
+                let first = S::mul(d, S::sub(bits::<S>(word, shift, 63), zero));
+                let second = S::mul(d, S::sub(bits::<S>(word, shift + 8, 63), zero));
+                sink.step([first, second], [S::splat_f32(0.0); 2]);
+            });
+        }
+    }
+}

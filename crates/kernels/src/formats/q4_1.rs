@@ -1,0 +1,65 @@
+//! Q4_1: 32 values of 4 bits with a scale and an offset, `value = d * q + m`.
+//!
+//! | bytes | content |
+//! |---|---|
+//! | 0..2 | `d`, half |
+//! | 2..4 | `m`, half: the smallest value |
+//! | 4..20 | `q` in 0..=15: value `i` in the low half of byte `i`, value `16 + i` in the high half |
+//!
+//! Source: the `block_q4_1` of ggml.
+
+use super::block::{self, Fields, f16_at, put_f16};
+use super::lanes::{Lanes, Sink, nibbles};
+use super::rounding::{inverse, range};
+use crate::simd::Simd;
+
+/// Values in a block.
+pub(crate) const VALUES: usize = 32;
+/// Bytes of a block.
+pub(crate) const BYTES: usize = 20;
+
+const Q: Fields = Fields::new(4, 16);
+
+/// One block of the file as `f32` values: the oracle.
+pub(crate) fn dequantize(block: &[u8], out: &mut [f32]) {
+    block::dequantize(integers, block, out);
+}
+
+/// The integer view of a block: `value[i] = scale[i / 16] * q[i] - min[i / 16]`, `q` in 0..=15.
+pub(crate) fn integers(block: &[u8], q: &mut [i8], scale: &mut [f32], min: &mut [f32]) {
+    for (i, q) in q.iter_mut().enumerate() {
+        *q = Q.get(&block[4..], i) as i8;
+    }
+    scale.fill(f16_at(block, 0));
+    min.fill(-f16_at(block, 2));
+}
+
+/// The block nearest to `values` by plain rounding of their range.
+pub(crate) fn quantize(values: &[f32], block: &mut [u8]) {
+    block.fill(0);
+    let (low, high) = range(values);
+    let d = (high - low) / 15.0;
+    put_f16(block, 0, d);
+    put_f16(block, 2, low);
+    let per_step = inverse(d);
+    for (i, x) in values.iter().enumerate() {
+        Q.put(&mut block[4..], i, ((x - low) * per_step + 0.5).min(15.0) as u8);
+    }
+}
+
+/// 16 interleaved rows: `d`, `m`, then the bytes.
+pub(crate) struct Q4_1;
+
+impl Lanes for Q4_1 {
+    const MINS: bool = true;
+
+    #[inline(always)]
+    unsafe fn block<S: Simd, K: Sink<S>>(block: *const u8, sink: &mut K) {
+        // SAFETY: offsets lie within 16 blocks; the tier is the caller's promise.
+        unsafe {
+            nibbles::<S, K>(block.add(64), sink);
+            let min = S::sub(S::splat_f32(0.0), S::load_f16(block.add(32)));
+            sink.step([S::load_f16(block); 2], [min; 2]);
+        }
+    }
+}

@@ -1,0 +1,60 @@
+//! Products for formats without vector code of their own: the scalar code unpacks 16 rows' blocks into lanes, and
+//! the products go on from there at full speed.
+
+use std::marker::PhantomData;
+
+use super::{Lanes, Sink};
+use crate::simd::{LANES, Simd};
+
+/// A format's scalar integer view; interleaving keeps its blocks whole.
+pub(crate) trait Blocks: 'static {
+    const VALUES: usize;
+    const BYTES: usize;
+    /// value[i] = scale[i / 16] * q[i] - min[i / 16].
+    fn integers(block: &[u8], q: &mut [i8], scale: &mut [f32], min: &mut [f32]);
+}
+
+pub(crate) struct ScalarLanes<B>(PhantomData<B>);
+
+/// The largest block.
+const MOST: usize = 256;
+
+impl<B: Blocks> Lanes for ScalarLanes<B> {
+    const HALVES: bool = true;
+    const MINS: bool = true;
+    const SIGNED: bool = true;
+
+    #[inline(always)]
+    unsafe fn block<S: Simd, K: Sink<S>>(block: *const u8, sink: &mut K) {
+        let mut values = [[[0i8; 4]; LANES]; MOST / 4];
+        let mut scales = [[0f32; LANES]; MOST / 16];
+        let mut mins = [[0f32; LANES]; MOST / 16];
+        for lane in 0..LANES {
+            let (mut q, mut scale, mut min) = ([0i8; MOST], [0f32; MOST / 16], [0f32; MOST / 16]);
+            // SAFETY: the caller's block holds 16 whole blocks.
+            let bytes = unsafe { std::slice::from_raw_parts(block.add(lane * B::BYTES), B::BYTES) };
+            let halves = B::VALUES / 16;
+            B::integers(bytes, &mut q[..B::VALUES], &mut scale[..halves], &mut min[..halves]);
+            for (at, four) in q[..B::VALUES].as_chunks::<4>().0.iter().enumerate() {
+                values[at][lane] = *four;
+            }
+            for half in 0..halves {
+                scales[half][lane] = scale[half];
+                mins[half][lane] = min[half];
+            }
+        }
+        for step in 0..B::VALUES / 32 {
+            // SAFETY: the arrays are 16 lanes wide; the tier is the caller's promise.
+            unsafe {
+                for j in 0..8 {
+                    let four = S::load(values[8 * step + j].as_ptr().cast());
+                    sink.values(j, S::ready_i8(four));
+                }
+                let (first, second) = (2 * step, 2 * step + 1);
+                let scale = [S::load_f32(scales[first].as_ptr()), S::load_f32(scales[second].as_ptr())];
+                let min = [S::load_f32(mins[first].as_ptr()), S::load_f32(mins[second].as_ptr())];
+                sink.step(scale, min);
+            }
+        }
+    }
+}

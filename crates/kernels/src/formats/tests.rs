@@ -1,0 +1,246 @@
+//! Every quantized format against the fixtures of `tests/data`, which the reference reader of the formats
+//! made.
+
+use super::block::{Fields, Integers};
+use super::*;
+
+type Dequantize = fn(&[u8], &mut [f32]);
+type Quantize = fn(&[f32], &mut [u8]);
+
+struct Case {
+    name: &'static str,
+    values: usize,
+    bytes: usize,
+    dequantize: Dequantize,
+    integers: Integers,
+    /// Two blocks, then their values.
+    golden: &'static [u8],
+}
+
+macro_rules! cases {
+    ($($format:ident)*) => {
+        [$(Case {
+            name: stringify!($format),
+            values: $format::VALUES,
+            bytes: $format::BYTES,
+            dequantize: $format::dequantize,
+            integers: $format::integers,
+            golden: include_bytes!(concat!("../../tests/data/", stringify!($format), ".bin")),
+        }),*]
+    };
+}
+
+const CASES: [Case; 22] = cases! {
+    q4_0 q4_1 q5_0 q5_1 q8_0 q2_k q3_k q4_k q5_k q6_k iq4_nl iq4_xs mxfp4 tq1_0 tq2_0
+    iq2_xxs iq2_xs iq2_s iq3_xxs iq3_s iq1_s iq1_m
+};
+
+fn floats(bytes: &[u8]) -> Vec<f32> {
+    bytes.chunks_exact(4).map(|x| f32::from_le_bytes([x[0], x[1], x[2], x[3]])).collect()
+}
+
+/// Values around zero as weights have them: sums of uniform numbers from a small generator.
+fn weights(count: usize) -> Vec<f32> {
+    let mut state = 1u32;
+    let mut uniform = || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 8) as f32 / 16_777_216.0 - 0.5
+    };
+    (0..count).map(|_| uniform() + uniform() + uniform()).collect()
+}
+
+#[test]
+fn dequantize_gives_the_bits_of_the_reference() {
+    for case in CASES {
+        assert_eq!(case.golden.len(), 2 * (case.bytes + 4 * case.values), "{}", case.name);
+        let (blocks, expected) = case.golden.split_at(2 * case.bytes);
+        let expected = floats(expected);
+        for (b, block) in blocks.chunks_exact(case.bytes).enumerate() {
+            let mut got = vec![0.0; case.values];
+            (case.dequantize)(block, &mut got);
+            for (i, (got, expected)) in got.iter().zip(&expected[b * case.values..]).enumerate() {
+                assert_eq!(got.to_bits(), expected.to_bits(), "{} block {b} value {i}", case.name);
+            }
+        }
+    }
+}
+
+#[test]
+fn grids_are_those_of_the_reference() {
+    let eights = |grid: &[u16], levels: &[i8; 4]| -> Vec<i8> {
+        grid.iter().flat_map(|&point| grids::eight(point, levels)).collect()
+    };
+    let fours = |grid: &[u16], levels: &[i8; 8]| -> Vec<i8> {
+        grid.iter().flat_map(|&point| grids::four(point, levels)).collect()
+    };
+    let all = [
+        eights(&grids::IQ2_XXS, &grids::IQ2_LEVELS),
+        eights(&grids::IQ2_XS, &grids::IQ2_LEVELS),
+        eights(&grids::IQ2_S, &grids::IQ2_LEVELS),
+        fours(&grids::IQ3_XXS, &grids::IQ3_XXS_LEVELS),
+        fours(&grids::IQ3_S, &grids::IQ3_S_LEVELS),
+        // Here the levels are in eighths, which the reference's are not.
+        eights(&grids::IQ1, &grids::IQ1_LEVELS).iter().map(|level| level / 8).collect(),
+    ];
+    let expected = include_bytes!("../../tests/data/grids.bin").chunks_exact(4);
+    assert_eq!(expected.len(), all.len());
+    for (levels, expected) in all.iter().zip(expected) {
+        assert_eq!(crc32(levels).to_le_bytes(), expected);
+    }
+}
+
+/// CRC-32 as in zlib, bit by bit.
+fn crc32(levels: &[i8]) -> u32 {
+    !levels.iter().fold(!0, |crc: u32, &level| {
+        (0..8).fold(crc ^ u32::from(level as u8), |crc, _| {
+            crc >> 1 ^ if crc & 1 == 1 { 0xedb8_8320 } else { 0 }
+        })
+    })
+}
+
+#[test]
+fn integers_agree_with_the_reference() {
+    for case in CASES {
+        let (blocks, expected) = case.golden.split_at(2 * case.bytes);
+        let expected = floats(expected);
+        for (b, block) in blocks.chunks_exact(case.bytes).enumerate() {
+            let mut q = vec![0; case.values];
+            let (mut scale, mut min) = (vec![f32::NAN; case.values / 16], vec![f32::NAN; case.values / 16]);
+            (case.integers)(block, &mut q, &mut scale, &mut min);
+            for i in 0..case.values {
+                let product = f64::from(scale[i / 16]) * f64::from(q[i]);
+                let min = f64::from(min[i / 16]);
+                let expected = f64::from(expected[b * case.values + i]);
+                // The reference rounds once for the product and once for the sum, half an epsilon each.
+                let tolerance = f64::from(f32::EPSILON) / 2.0 * (2.0 * product.abs() + min.abs());
+                assert!((product - min - expected).abs() <= tolerance, "{} block {b} value {i}", case.name);
+            }
+        }
+    }
+}
+
+#[test]
+fn quantize_gives_the_bytes_of_the_reference() {
+    macro_rules! check {
+        ($($format:ident)*) => {$(
+            let (values, expected) =
+                include_bytes!(concat!("../../tests/data/", stringify!($format), ".quantized.bin")).split_at(1024);
+            let blocks = expected.chunks_exact($format::BYTES);
+            for (values, expected) in floats(values).chunks_exact($format::VALUES).zip(blocks) {
+                // What stood in the block before must not shine through.
+                let mut block = [0xa5; $format::BYTES];
+                $format::quantize(values, &mut block);
+                assert_eq!(block, expected, stringify!($format));
+            }
+        )*};
+    }
+    check! { q4_0 q4_1 q5_0 q5_1 q8_0 mxfp4 }
+}
+
+/// Formats that can be written, with the largest error of a value, as a part of the block's range `high -
+/// low` (formats with minimums) or of its largest magnitude `peak` (the others).
+///
+/// With one scale: half a step; or a whole step where the levels end one step early on the positive side.
+/// With two levels of scales, a scale is off by half its own step and a peak feels that once a level, so that
+/// 1 / scale levels comes on top (twice where the scales end one early as well); a minimum is off by half its
+/// step too. Halves round by 2^-11.
+macro_rules! writable {
+    ($($format:ident $of:ident $bound:expr),* $(,)?) => {
+        [$((stringify!($format), $format::VALUES, $format::BYTES, $format::quantize as Quantize,
+            $format::dequantize as Dequantize, stringify!($of), $bound + 1.0 / 1024.0)),*]
+    };
+}
+
+#[test]
+fn quantize_stays_within_its_error() {
+    let formats = writable! {
+        q4_0 peak 1.0 / 8.0,
+        q4_1 range 0.5 / 15.0,
+        q5_0 peak 1.0 / 16.0,
+        q5_1 range 0.5 / 31.0,
+        q8_0 peak 0.5 / 127.0,
+        q2_k range 0.5 / 3.0 + 1.0 / 15.0,
+        q3_k peak 1.0 / 4.0 + 1.0 / 32.0,
+        q4_k range 0.5 / 15.0 + 1.0 / 63.0,
+        q5_k range 0.5 / 31.0 + 1.0 / 63.0,
+        q6_k peak 1.0 / 32.0 + 1.0 / 128.0,
+        // The levels end at 113 of 127 on the positive side; their widest gap is 24.
+        iq4_nl peak 14.0 / 127.0,
+        iq4_xs peak 14.0 / 127.0 + 1.0 / 32.0,
+        // Peaks below 8 scales become 6; a scale is at most a quarter of the peak.
+        mxfp4 peak 2.0 / 8.0,
+    };
+    let weights = weights(64 * 256);
+    for (name, values, bytes, quantize, dequantize, of, bound) in formats {
+        let (mut block, mut got) = (vec![0xa5; bytes], vec![0.0; values]);
+        for source in weights.chunks_exact(values) {
+            quantize(source, &mut block);
+            dequantize(&block, &mut got);
+            let (low, high) = rounding::range(source);
+            let whole = if of == "range" { high - low } else { rounding::peak(source).abs() };
+            for (x, got) in source.iter().zip(&got) {
+                assert!((x - got).abs() <= bound * whole, "{name}: {got} for {x}, {bound} of {whole}");
+            }
+        }
+    }
+}
+
+/// Blocks that a search for scales could divide by zero on, and values that no format can hold.
+#[test]
+fn quantize_takes_any_values() {
+    let formats = writable! {
+        q4_0 peak 0.0, q4_1 peak 0.0, q5_0 peak 0.0, q5_1 peak 0.0, q8_0 peak 0.0, q2_k peak 0.0, q3_k peak 0.0,
+        q4_k peak 0.0, q5_k peak 0.0, q6_k peak 0.0, iq4_nl peak 0.0, iq4_xs peak 0.0, mxfp4 peak 0.0,
+    };
+    for (name, values, bytes, quantize, dequantize, ..) in formats {
+        let (mut block, mut got) = (vec![0xa5; bytes], vec![f32::NAN; values]);
+        quantize(&vec![0.0; values], &mut block);
+        dequantize(&block, &mut got);
+        assert!(got.iter().all(|&x| x == 0.0), "{name}");
+        for odd in [1.0, -1.0, f32::MIN_POSITIVE, f32::MAX, f32::INFINITY, f32::NEG_INFINITY, f32::NAN] {
+            quantize(&vec![odd; values], &mut block);
+            let mut mixed = weights(values);
+            mixed[values / 2] = odd;
+            quantize(&mixed, &mut block);
+        }
+    }
+}
+
+#[test]
+fn fields_are_read_where_they_were_put() {
+    for (bits, run) in [(1, 1), (1, 32), (2, 1), (2, 4), (2, 32), (4, 1), (4, 8), (4, 16), (4, 32), (4, 64)] {
+        let fields = Fields::new(bits, run);
+        let count = run * 8 / bits * 2;
+        let mut bytes = vec![0; count * bits / 8];
+        for i in 0..count {
+            fields.put(&mut bytes, i, (i * 7) as u8);
+        }
+        for i in 0..count {
+            assert_eq!(
+                fields.get(&bytes, i),
+                (i * 7) as u8 & ((1 << bits) - 1),
+                "{bits} bits, run {run}, {i}"
+            );
+        }
+    }
+}
+
+#[test]
+fn float_formats_round_trip() {
+    let weights = weights(100);
+    let (mut bytes, mut got) = (vec![0; 400], vec![0.0; 100]);
+    float::F32::quantize(&weights, &mut bytes);
+    float::F32::dequantize(&bytes, &mut got);
+    assert_eq!(got, weights);
+    let close = |got: &[f32], bits: i32| {
+        got.iter()
+            .zip(&weights)
+            .all(|(a, b)| (a - b).abs() <= (b.abs() * 2f32.powi(-bits)).max(2f32.powi(-25)))
+    };
+    float::F16::quantize(&weights, &mut bytes[..200]);
+    float::F16::dequantize(&bytes[..200], &mut got);
+    assert!(close(&got, 11));
+    float::Bf16::quantize(&weights, &mut bytes[..200]);
+    float::Bf16::dequantize(&bytes[..200], &mut got);
+    assert!(close(&got, 8));
+}

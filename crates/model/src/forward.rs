@@ -1,0 +1,248 @@
+//! The forward pass, one for all models: embed, layers, logits.
+//!
+//! The three steps are public because they are the seam where an accelerator fits: it takes the residual stream
+//! ([`Workspace::stream_mut`]) for a range of layers and puts it back, and everything before and after stays as it is.
+//! Within a layer there are five parallel phases: query, key and value products; attention; output product; gate
+//! and up products; down product. What lies between is done by the calling thread for one token, by the team for many.
+//!
+//! No result depends on the number of threads or on how tokens are cut into batches.
+
+mod attention;
+mod experts;
+mod feed_forward;
+
+use std::ops::Range;
+
+use kernels::{Format, Keep, Product, Team, multiply, ops};
+
+use crate::cache::KvCache;
+use crate::config::Config;
+use crate::error::Error;
+use crate::model::Model;
+use crate::plan::Stored;
+use crate::weights::Projection;
+use crate::workspace::Workspace;
+
+/// Tokens that one thread takes at a time where work is split by tokens.
+const TOKENS_PER_CHUNK: usize = 8;
+
+/// The tokens of a batch whose logits are wanted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Logits {
+    /// None: the batch only fills the cache.
+    None,
+    /// The last token's.
+    Last,
+    /// All tokens'.
+    All,
+    /// Those from this index of the batch on.
+    From(usize),
+}
+
+impl Logits {
+    fn rows(&self, tokens: usize) -> Range<usize> {
+        match *self {
+            Logits::None => tokens..tokens,
+            Logits::Last => tokens - 1..tokens,
+            Logits::All => 0..tokens,
+            Logits::From(first) => first.min(tokens)..tokens,
+        }
+    }
+}
+
+impl Model {
+    /// Computes a batch of `tokens` that follow those in `cache`, adds them to it, and returns the logits of the
+    /// tokens that `want` names, `[row][vocabulary]`.
+    ///
+    /// # Errors
+    /// [`Error::BatchSize`], [`Error::TokenOutOfRange`], [`Error::ContextFull`], [`Error::Mismatch`], and
+    /// [`Error::OutOfMemory`] for the logits of many tokens; the cache is then as it was.
+    pub fn forward<'a>(
+        &self,
+        team: &Team,
+        workspace: &'a mut Workspace,
+        cache: &mut KvCache,
+        tokens: &[u32],
+        want: Logits,
+    ) -> Result<&'a [f32], Error> {
+        self.embed(team, workspace, cache, tokens)?;
+        let wanted = want.rows(tokens.len());
+        workspace.reserve_logits(wanted.len())?;
+        self.layers(team, workspace, cache, 0..self.config.layers.len(), wanted.start);
+        cache.advance(tokens.len());
+        Ok(self.logits(team, workspace, wanted))
+    }
+
+    /// Puts the embeddings of `tokens` into the residual stream, and works out their rotations.
+    ///
+    /// # Errors
+    /// [`Error::BatchSize`], [`Error::TokenOutOfRange`], [`Error::ContextFull`], [`Error::Mismatch`].
+    pub fn embed(
+        &self,
+        team: &Team,
+        workspace: &mut Workspace,
+        cache: &KvCache,
+        tokens: &[u32],
+    ) -> Result<(), Error> {
+        let config = &self.config;
+        self.check_batch(workspace, cache, tokens)?;
+        workspace.reserve_scratch(config, cache.capacity());
+        workspace.tokens = tokens.len();
+        workspace.first_position = cache.len();
+        let (format, table) = (self.weights.embedding.format, self.embedding_table());
+        let row_bytes = format.row_bytes(config.width);
+        let stream = &mut workspace.stream[..tokens.len() * config.width];
+        team.for_rows(stream, config.width, TOKENS_PER_CHUNK, &|first, rows| {
+            for (row, &token) in rows.chunks_exact_mut(config.width).zip(&tokens[first..]) {
+                let start = token as usize * row_bytes;
+                format.dequantize_row(&table[start..start + row_bytes], row);
+                if config.embedding_scale != 1.0 {
+                    ops::scale(row, config.embedding_scale);
+                }
+            }
+        });
+        for (rotation, table) in self.weights.rotations.iter().zip(&mut workspace.rotations) {
+            let table = &mut table[..tokens.len() * rotation.dimensions];
+            team.for_rows(table, rotation.dimensions, TOKENS_PER_CHUNK, &|first, rows| {
+                rotation.fill(cache.capacity(), cache.len() + first, rows);
+            });
+        }
+        Ok(())
+    }
+
+    fn check_batch(&self, workspace: &Workspace, cache: &KvCache, tokens: &[u32]) -> Result<(), Error> {
+        let config = &self.config;
+        if !workspace.fits(config) {
+            return Err(Error::Mismatch { what: "workspace" });
+        }
+        if !cache.fits(config) {
+            return Err(Error::Mismatch { what: "cache" });
+        }
+        if tokens.is_empty() || tokens.len() > workspace.max_batch() {
+            return Err(Error::BatchSize { got: tokens.len(), most: workspace.max_batch() });
+        }
+        let needed = cache.len() + tokens.len();
+        if needed > cache.capacity() {
+            return Err(Error::ContextFull { needed, capacity: cache.capacity() });
+        }
+        match tokens.iter().find(|&&token| token as usize >= config.vocabulary) {
+            Some(&token) => Err(Error::TokenOutOfRange { token, vocabulary: config.vocabulary }),
+            None => Ok(()),
+        }
+    }
+
+    /// Runs the batch through the layers in `range`, storing its keys and values at the positions after those that
+    /// `cache` counts. The last layer of the model leaves tokens before `first_wanted` unfinished, since nobody
+    /// looks at them again.
+    pub fn layers(
+        &self,
+        team: &Team,
+        workspace: &mut Workspace,
+        cache: &mut KvCache,
+        range: Range<usize>,
+        first_wanted: usize,
+    ) {
+        for index in range {
+            let last = index + 1 == self.config.layers.len();
+            let rows = if last { first_wanted..workspace.tokens } else { 0..workspace.tokens };
+            self.attention(team, workspace, cache, index, rows.clone());
+            if !rows.is_empty() {
+                self.feed_forward(team, workspace, index, rows);
+            }
+        }
+    }
+
+    /// The logits of the batch's tokens in `rows`, `[row][vocabulary]`.
+    fn logits<'a>(&self, team: &Team, workspace: &'a mut Workspace, rows: Range<usize>) -> &'a [f32] {
+        let config = &self.config;
+        let Workspace { stream, branch, input, logits, .. } = workspace;
+        let logits = &mut logits[..rows.len() * config.vocabulary];
+        if rows.is_empty() {
+            return logits;
+        }
+        let count = rows.len();
+        let stream = &stream[rows.start * config.width..rows.end * config.width];
+        let normed = &mut branch[..stream.len()];
+        normalise(team, config, stream, &self.weights.output_norm, normed);
+        let output = &self.weights.output;
+        input.set(team, normed, count, config.width, keep([&output.matrix]));
+        multiply(team, &mut [self.product(&output.matrix, input, logits)]);
+        if let Some(bias) = &output.bias {
+            add_to_rows(team, logits, bias);
+        }
+        if let Some(cap) = config.logit_softcap {
+            team.for_rows(logits, config.vocabulary, 1, &|_, row| {
+                ops::softcap(row, cap);
+            });
+        }
+        logits
+    }
+
+    /// A product whose output rows lie one after another.
+    fn product<'a>(&'a self, matrix: &Stored, input: &'a kernels::Input, out: &'a mut [f32]) -> Product<'a> {
+        Product { matrix: self.matrix(matrix), input, out, stride: matrix.rows }
+    }
+}
+
+/// The forms of the input that these products read.
+fn keep<'a>(matrices: impl IntoIterator<Item = &'a Stored>) -> Keep {
+    let (mut floats, mut ints) = (false, false);
+    for format in matrices.into_iter().map(|matrix| matrix.format) {
+        (floats, ints) = (floats || Format::is_float(format), ints || !Format::is_float(format));
+    }
+    match (ints, floats) {
+        (true, true) => Keep::Both,
+        (false, true) => Keep::Float,
+        (_, false) => Keep::Int8,
+    }
+}
+
+/// RMS norm of each row of `x`, which are `weight.len()` wide.
+fn normalise(team: &Team, config: &Config, x: &[f32], weight: &[f32], out: &mut [f32]) {
+    let width = weight.len();
+    team.for_rows(out, width, TOKENS_PER_CHUNK, &|first, rows| {
+        for (out, x) in rows.chunks_exact_mut(width).zip(x[first * width..].chunks_exact(width)) {
+            ops::rms_norm(x, weight, config.norm_epsilon, out);
+        }
+    });
+}
+
+/// Adds `bias` to every row of `out`.
+fn add_to_rows(team: &Team, out: &mut [f32], bias: &[f32]) {
+    team.for_rows(out, bias.len(), TOKENS_PER_CHUNK, &|_, rows| {
+        rows.chunks_exact_mut(bias.len()).for_each(|row| ops::add(row, bias));
+    });
+}
+
+/// Adds a block's outcome to the residual stream: bias, then norm where the model has one, then the sum.
+fn join(
+    team: &Team,
+    config: &Config,
+    branch: &mut [f32],
+    bias: Option<&Vec<f32>>,
+    norm: Option<&Vec<f32>>,
+    stream: &mut [f32],
+) {
+    let width = config.width;
+    if bias.is_some() || norm.is_some() {
+        team.for_rows(branch, width, TOKENS_PER_CHUNK, &|_, rows| {
+            for row in rows.chunks_exact_mut(width) {
+                if let Some(bias) = bias {
+                    ops::add(row, bias);
+                }
+                if let Some(norm) = norm {
+                    ops::rms_norm_in_place(row, norm, config.norm_epsilon);
+                }
+            }
+        });
+    }
+    team.for_rows(stream, width, TOKENS_PER_CHUNK, &|first, rows| {
+        ops::add(rows, &branch[first * width..first * width + rows.len()]);
+    });
+}
+
+fn add_bias(team: &Team, projection: &Projection, out: &mut [f32]) {
+    if let Some(bias) = &projection.bias {
+        add_to_rows(team, out, bias);
+    }
+}

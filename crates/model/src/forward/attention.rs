@@ -1,0 +1,159 @@
+//! The first half of a layer: query, key and value products, rotation, the cache, attention, the output product.
+
+use std::ops::Range;
+use std::sync::{Mutex, PoisonError};
+
+use arrayvec::ArrayVec;
+use kernels::ops::attention::{self, Attention, Shape};
+use kernels::{Team, multiply, ops};
+
+use super::{TOKENS_PER_CHUNK, add_bias, join, keep, normalise};
+use crate::cache::{KvCache, LayerCache};
+use crate::config::Config;
+use crate::model::Model;
+use crate::rope::{RopeStyle, Rotation};
+use crate::workspace::Workspace;
+
+impl Model {
+    /// Stores the keys and values of the whole batch for layer `index`, and adds attention's outcome to the residual
+    /// stream of the tokens in `rows`.
+    pub(super) fn attention(
+        &self,
+        team: &Team,
+        workspace: &mut Workspace,
+        cache: &mut KvCache,
+        index: usize,
+        rows: Range<usize>,
+    ) {
+        let (config, layer) = (&self.config, &self.weights.layers[index]);
+        let (width, tokens, first) = (config.width, workspace.tokens, workspace.first_position);
+        let Workspace { stream, branch, query, key, value, attended, input, rotations, scratch, .. } =
+            workspace;
+        let branch = &mut branch[..tokens * width];
+        let query = &mut query[..tokens * config.query_width()];
+        let key = &mut key[..tokens * config.kv_width()];
+        let value = &mut value[..tokens * config.kv_width()];
+        normalise(team, config, &stream[..tokens * width], &layer.attention_norm, branch);
+        let projections = [&layer.query, &layer.key, &layer.value];
+        input.set(team, branch, tokens, width, keep(projections.map(|projection| &projection.matrix)));
+        multiply(
+            team,
+            &mut [
+                self.product(&layer.query.matrix, input, query),
+                self.product(&layer.key.matrix, input, key),
+                self.product(&layer.value.matrix, input, value),
+            ],
+        );
+        add_bias(team, &layer.query, query);
+        add_bias(team, &layer.key, key);
+        add_bias(team, &layer.value, value);
+        let rope = config.layers[index].rope;
+        let (rotation, angles) = (&self.weights.rotations[rope], &rotations[rope]);
+        turn(team, config, query, config.heads, layer.query_norm.as_deref(), rotation, angles);
+        turn(team, config, key, config.kv_heads, layer.key_norm.as_deref(), rotation, angles);
+        let (shape, cache) = (cache.shape(), cache.layer_mut(index));
+        store(team, shape, cache, first, key, value, config.kv_width());
+        if rows.is_empty() {
+            return;
+        }
+        let count = rows.len();
+        let query_width = config.query_width();
+        let attended = &mut attended[..count * query_width];
+        attention::attend(
+            team,
+            &Attention {
+                shape,
+                keys: &cache.keys,
+                values: &cache.values,
+                queries: &query[rows.start * query_width..rows.end * query_width],
+                heads: config.heads,
+                kv_heads: config.kv_heads,
+                first_position: first + rows.start,
+                window: config.layers[index].window,
+                scale: config.attention_scale,
+                softcap: config.attention_softcap,
+            },
+            scratch,
+            attended,
+        );
+        let output = &layer.attention_output;
+        input.set(team, attended, count, query_width, keep([&output.matrix]));
+        let branch = &mut branch[..count * width];
+        multiply(team, &mut [self.product(&output.matrix, input, branch)]);
+        let stream = &mut stream[rows.start * width..rows.end * width];
+        join(team, config, branch, output.bias.as_ref(), layer.post_attention_norm.as_ref(), stream);
+    }
+}
+
+/// Normalises where the model does, then rotates, every head of every token; `x` is `[token][heads * head_dim]`.
+fn turn(
+    team: &Team,
+    config: &Config,
+    x: &mut [f32],
+    heads: usize,
+    norm: Option<&[f32]>,
+    rotation: &Rotation,
+    angles: &[f32],
+) {
+    let rotate = match rotation.style {
+        RopeStyle::Adjacent => ops::rope_adjacent,
+        RopeStyle::Halves => ops::rope_halves,
+    };
+    let (width, dimensions) = (heads * config.head_dim, rotation.dimensions);
+    team.for_rows(x, width, TOKENS_PER_CHUNK, &|first, rows| {
+        for (token, angles) in
+            rows.chunks_exact_mut(width).zip(angles[first * dimensions..].chunks_exact(dimensions))
+        {
+            for head in token.chunks_exact_mut(config.head_dim) {
+                if let Some(norm) = norm {
+                    ops::rms_norm_in_place(head, norm, config.norm_epsilon);
+                }
+                rotate(&mut head[..dimensions], angles);
+            }
+        }
+    });
+}
+
+/// Areas of the cache that are filled side by side: keys and values of 16 heads.
+const AREAS_PER_PHASE: usize = 32;
+
+/// Puts the batch's keys and values, `[token][kv_heads * head_dim]`, at their positions from `first` on.
+fn store(
+    team: &Team,
+    shape: Shape,
+    layer: &mut LayerCache,
+    first: usize,
+    keys: &[f32],
+    values: &[f32],
+    width: usize,
+) {
+    type Store = fn(&Shape, &mut [u8], usize, &[f32]);
+    let head_dim = shape.head_dim;
+    let keys = layer
+        .keys
+        .chunks_exact_mut(shape.key_bytes())
+        .zip((0..).step_by(head_dim))
+        .map(|(area, lane)| (area, attention::store_key as Store, &keys[lane..]));
+    let values = layer
+        .values
+        .chunks_exact_mut(shape.value_bytes())
+        .zip((0..).step_by(head_dim))
+        .map(|(area, lane)| (area, attention::store_value as Store, &values[lane..]));
+    let mut areas = keys.chain(values);
+    loop {
+        // Locks that nobody waits for: they hand each area to the one thread that fills it.
+        let batch: ArrayVec<_, AREAS_PER_PHASE> =
+            areas.by_ref().take(AREAS_PER_PHASE).map(Mutex::new).collect();
+        let fill = |index: usize| {
+            let mut held = batch[index].lock().unwrap_or_else(PoisonError::into_inner);
+            let (area, store, x) = &mut *held;
+            for (token, x) in x.chunks(width).enumerate() {
+                store(&shape, area, first + token, &x[..head_dim]);
+            }
+        };
+        if batch.is_empty() {
+            return;
+        }
+        team.run(batch.len(), &fill);
+    }
+}

@@ -1,0 +1,121 @@
+//! A model that is open: its configuration, tokenizer and weights. It never changes, so any number of sessions and
+//! threads share one behind an `Arc`.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use kernels::{Matrix, Team};
+use text::{ChatTemplate, Tokenizer};
+
+use crate::arch;
+use crate::config::Config;
+use crate::error::Error;
+use crate::interleaved::{self, Interleaved, Progress, Residence};
+use crate::plan::Stored;
+use crate::weights::Weights;
+
+/// How to open a model.
+#[derive(Clone, Copy, Default)]
+pub struct Options<'a> {
+    /// The folder that keeps interleaved copies between starts; without one each start makes its own.
+    pub cache_folder: Option<&'a Path>,
+    /// Threads that help to make the copy.
+    pub team: Option<&'a Team>,
+    /// Told bytes done and bytes in all while the copy is made.
+    pub progress: Option<Progress<'a>>,
+}
+
+/// Bytes that a model takes, by what can be done about them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MemoryUse {
+    /// The interleaved matrices, all read for every token.
+    pub weights: usize,
+    /// The embedding table, of which a token reads one row.
+    pub embedding: usize,
+}
+
+/// An open model.
+pub struct Model {
+    /// What the forward pass needs to know.
+    pub config: Config,
+    /// The file's tokenizer.
+    pub tokenizer: Tokenizer,
+    /// The file's chat template.
+    pub chat_template: ChatTemplate,
+    pub(crate) weights: Weights,
+    interleaved: Interleaved,
+    file: gguf::File,
+    identity: u128,
+}
+
+impl Model {
+    /// Opens the model at `path`, any part of it if it has several, and checks all of it.
+    ///
+    /// # Errors
+    /// Whatever is wrong with the file, its tokenizer, its metadata or a tensor; [`Error::OutOfMemory`].
+    pub fn open(path: &Path, options: &Options<'_>) -> Result<Model, Error> {
+        let file = gguf::File::open(path)?;
+        let config = arch::configure(file.metadata())?;
+        let (weights, plan) = Weights::find(&file, &config)?;
+        let tokenizer = Tokenizer::from_metadata(file.metadata())?;
+        let chat_template = ChatTemplate::from_metadata(file.metadata())?;
+        let identity = interleaved::content(&file);
+        let Options { cache_folder, team, progress } = *options;
+        let interleaved = Interleaved::open(&file, &plan, identity, cache_folder, team, progress)?;
+        Ok(Model { config, tokenizer, chat_template, weights, interleaved, file, identity })
+    }
+
+    /// The file's metadata.
+    pub fn metadata(&self) -> &gguf::Metadata {
+        self.file.metadata()
+    }
+
+    /// The model file, or files.
+    pub fn paths(&self) -> &[PathBuf] {
+        self.file.paths()
+    }
+
+    /// Stands for the content of the file, wherever it lies: 32 hexadecimal digits.
+    pub fn identity(&self) -> String {
+        format!("{:032x}", self.identity)
+    }
+
+    /// Where the interleaved copy is.
+    pub fn residence(&self) -> &Residence {
+        self.interleaved.residence()
+    }
+
+    /// Numbers that training has set: the values of all tensors.
+    pub fn parameters(&self) -> u64 {
+        self.file.tensors().iter().map(|info| info.shape.iter().product::<u64>()).sum()
+    }
+
+    /// Bytes that the weights take. Both figures are of mapped files unless [`Model::residence`] says otherwise.
+    pub fn memory(&self) -> MemoryUse {
+        MemoryUse { weights: self.interleaved.bytes().len(), embedding: self.embedding_table().len() }
+    }
+
+    /// Every weight by its role, for whoever computes a part of the model elsewhere.
+    pub fn weights(&self) -> &Weights {
+        &self.weights
+    }
+
+    /// One of the matrices that [`Model::weights`] names, interleaved.
+    pub fn matrix(&self, stored: &Stored) -> Matrix<'_> {
+        stored.matrix(self.interleaved.bytes())
+    }
+
+    /// The embedding table as it stands in the file.
+    pub(crate) fn embedding_table(&self) -> &[u8] {
+        self.file.data(&self.file.tensors()[self.weights.embedding.tensor])
+    }
+}
+
+impl fmt::Debug for Model {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Model")
+            .field("paths", &self.paths())
+            .field("config", &self.config)
+            .finish_non_exhaustive()
+    }
+}

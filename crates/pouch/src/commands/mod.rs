@@ -1,0 +1,49 @@
+//! The commands: one file and one line here each.
+
+mod chat;
+mod eval;
+mod import;
+mod info;
+mod list;
+mod pull;
+mod rm;
+mod run;
+mod tokenize;
+
+use crate::errors::Failure;
+use crate::printer::Printer;
+
+/// Everything `pouch` can be asked to do.
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum Command {
+    Run(run::Arguments),
+    Chat(chat::Arguments),
+    Pull(pull::Arguments),
+    List(list::Arguments),
+    Rm(rm::Arguments),
+    Info(info::Arguments),
+    Tokenize(tokenize::Arguments),
+    Eval(eval::Arguments),
+    Import(import::Arguments),
+}
+
+impl Command {
+    pub(crate) fn run(self, printer: &Printer) -> Result<(), Failure> {
+        match self {
+            Command::Run(arguments) => run::run(arguments, printer),
+            Command::Chat(arguments) => chat::run(arguments, printer),
+            Command::Pull(arguments) => pull::run(arguments, printer),
+            Command::List(arguments) => list::run(arguments, printer),
+            Command::Rm(arguments) => rm::run(arguments, printer),
+            Command::Info(arguments) => info::run(arguments, printer),
+            Command::Tokenize(arguments) => tokenize::run(arguments, printer),
+            Command::Eval(arguments) => eval::run(arguments, printer),
+            Command::Import(arguments) => import::run(arguments, printer),
+        }
+    }
+}
+
+/// The short and long help of a model argument.
+pub(crate) const MODEL_HELP: &str = "\
+A model: a catalogue name (see `pouch list`), hf:owner/repo/file[@revision], \
+ms:owner/repo/file[@revision], an http(s) address, or a path";

@@ -1,0 +1,71 @@
+//! Everything a command can fail with, and the exit code it ends with.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+/// Why a command did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Failure {
+    #[error(transparent)]
+    Hub(#[from] hub::Error),
+    #[error(transparent)]
+    Gguf(#[from] gguf::Error),
+    #[error(transparent)]
+    Text(#[from] text::Error),
+    #[error(transparent)]
+    Model(#[from] model::Error),
+    #[error(transparent)]
+    Engine(#[from] engine::Error),
+    #[error(transparent)]
+    Evaluate(#[from] evaluate::Error),
+    #[error(transparent)]
+    Import(#[from] import::Error),
+    /// A library's error together with the file it is about.
+    #[error("{}: {error}", path.display())]
+    InFile { path: PathBuf, error: Box<Failure> },
+    #[error("cannot {action} {}: {source}", path.display())]
+    Io { action: &'static str, path: PathBuf, source: io::Error },
+    /// The command was called in a way that cannot mean anything.
+    #[error("{0}")]
+    Usage(String),
+    /// Standard output could not be written.
+    #[error("cannot write the output: {0}")]
+    Output(io::Error),
+    /// Whoever read standard output has had enough, as `head` does.
+    #[error("standard output was closed")]
+    OutputClosed,
+}
+
+impl Failure {
+    pub(crate) fn io(action: &'static str, path: &Path, source: io::Error) -> Failure {
+        Failure::Io { action, path: path.to_owned(), source }
+    }
+
+    /// What to tell the user; `None` where there is nothing to tell.
+    pub(crate) fn message(&self) -> Option<String> {
+        match self {
+            Failure::OutputClosed => None,
+            failure => Some(failure.to_string()),
+        }
+    }
+
+    pub(crate) fn exit_code(&self) -> ExitCode {
+        match self {
+            Failure::OutputClosed => ExitCode::SUCCESS,
+            Failure::Usage(_) | Failure::Engine(engine::Error::Setting { .. }) => ExitCode::from(2),
+            _ => ExitCode::FAILURE,
+        }
+    }
+}
+
+/// Names the file an error is about.
+pub(crate) trait InFile<T> {
+    fn in_file(self, path: &Path) -> Result<T, Failure>;
+}
+
+impl<T, E: Into<Failure>> InFile<T> for Result<T, E> {
+    fn in_file(self, path: &Path) -> Result<T, Failure> {
+        self.map_err(|error| Failure::InFile { path: path.to_owned(), error: Box::new(error.into()) })
+    }
+}

@@ -1,0 +1,97 @@
+//! From what the user typed to a model that is here: found, fetched, opened, with progress shown.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use hub::{Event, Hub, Settings};
+use indicatif::ProgressBar;
+use kernels::Team;
+use model::{Model, Residence};
+
+use crate::errors::{Failure, InFile};
+use crate::printer::{Printer, Unit};
+use crate::units;
+
+/// The hub with this user's settings.
+pub(crate) fn hub() -> Result<Hub, Failure> {
+    Ok(Hub::new(Settings::from_environment()?))
+}
+
+/// The path of a model, fetched first if it is not here.
+pub(crate) fn fetch(hub: &Hub, reference: &str, printer: &Printer) -> Result<PathBuf, Failure> {
+    let mut bar: Option<ProgressBar> = None;
+    let mut show = |event: Event| match event {
+        Event::Progress { done, total } => {
+            let bar = bar.get_or_insert_with(|| printer.bar(reference, total, Unit::Bytes));
+            bar.set_position(done);
+        }
+        Event::Verifying => {}
+        other => {
+            if let Some(bar) = bar.take() {
+                bar.finish_and_clear();
+            }
+            match other {
+                Event::TryingSource { source } => {
+                    printer.note(&format!("{reference}: trying {source}"));
+                    // pip keeps its progress to itself, and a slow hub has none to give.
+                    bar = None;
+                }
+                Event::Done { path, bytes } => {
+                    printer.note(&format!("{reference}: {} at {}", units::bytes(bytes), path.display()));
+                }
+                Event::Resuming { done } => printer.note(&format!("continuing after {}", units::bytes(done))),
+                other => printer.note(&other.to_string()),
+            }
+        }
+    };
+    let result = hub.fetch(reference, &mut show);
+    if let Some(bar) = bar {
+        bar.finish_and_clear();
+    }
+    Ok(result?)
+}
+
+/// The path of a model that is already here; nothing is fetched.
+pub(crate) fn find(hub: &Hub, reference: &str) -> Result<PathBuf, Failure> {
+    match (hub.find(reference)?, hub::Reference::parse(reference)?) {
+        (Some(path), _) => Ok(path),
+        (None, hub::Reference::Path(path)) => Err(hub::Error::NoSuchFile { path }.into()),
+        (None, remote) => {
+            Err(Failure::Usage(format!("{remote} is not here yet; `pouch pull {reference}` fetches it")))
+        }
+    }
+}
+
+/// Fetches and opens a model. The first start on this machine makes a copy in the layout the kernels read.
+pub(crate) fn open(reference: &str, team: &Team, printer: &Printer) -> Result<Arc<Model>, Failure> {
+    let hub = hub()?;
+    let path = fetch(&hub, reference, printer)?;
+    let model = open_file(&hub, &path, team, printer)?;
+    Ok(Arc::new(model))
+}
+
+fn open_file(hub: &Hub, path: &Path, team: &Team, printer: &Printer) -> Result<Model, Failure> {
+    let bar = std::cell::OnceCell::new();
+    let progress = |done: u64, total: u64| {
+        let bar = bar.get_or_init(|| printer.bar("preparing the weights", Some(total), Unit::Bytes));
+        bar.set_position(done);
+    };
+    let folder = hub.derived_folder(path);
+    let options = model::Options { cache_folder: Some(&folder), team: Some(team), progress: Some(&progress) };
+    let result = Model::open(path, &options);
+    if let Some(bar) = bar.get() {
+        bar.finish_and_clear();
+    }
+    let model = match result {
+        // This one says itself which file it is about.
+        Err(model::Error::Gguf(error)) => return Err(error.into()),
+        result => result.in_file(path)?,
+    };
+    if *model.residence() == Residence::Memory {
+        printer.warning("no disk has room for the prepared weights, so they take memory; see POUCH_CACHE");
+    }
+    if !model.tokenizer.pre_tokenizer_is_known() {
+        printer.warning("the file's rules for cutting text into words are not known; common ones are used");
+    }
+    Ok(model)
+}
