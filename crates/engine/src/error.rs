@@ -39,7 +39,9 @@ pub enum Error {
     #[error("the session has no tokens to continue from: push a prompt first")]
     Empty,
     /// The model gave no usable logit: every one is NaN or minus infinity.
-    #[error("the model gave no finite logit at position {position}: the file is damaged or the format overflows")]
+    #[error(
+        "the model gave no finite logit at position {position}: the file is damaged or the format overflows"
+    )]
     NoFiniteLogit {
         /// The position of the token that was fed in.
         position: usize,

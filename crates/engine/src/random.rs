@@ -60,8 +60,7 @@ mod tests {
     /// The first outputs of the authors' splitmix64.c for the seed 1234567.
     #[test]
     fn seeds_as_splitmix64_does() {
-        let expected =
-            [6457827717110365317, 3203168211198807973, 9817491932198370423, 4593380528125082431];
+        let expected = [6457827717110365317, 3203168211198807973, 9817491932198370423, 4593380528125082431];
         assert_eq!(Random::new(1234567).state, expected);
     }
 

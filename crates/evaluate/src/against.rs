@@ -78,7 +78,7 @@ pub fn against(
 /// windows and the cache's format count, the context is the file's. If `text` is given, it must give the file's tokens.
 ///
 /// # Errors
-/// [`Error::Vocabulary`] and [`Error::Text`] where file and model do not belong together; the errors of [`LogitsFile`];
+/// [`Error::Vocabulary`], [`Error::Text`] and [`Error::TextEnds`] where file and model do not belong together; the errors of [`LogitsFile`];
 /// [`Error::NotFinite`], [`Error::Model`].
 pub fn against_file<R: Read>(
     tested: &Model,
@@ -248,17 +248,13 @@ fn same_vocabulary(tested: &Model, reference: &Model) -> Result<(), Error> {
     Ok(())
 }
 
-/// Checks that a text's tokens start with the reference's: the file leaves out what filled no window. The first token of
-/// the text may be BOS in either.
+/// Checks that a text's tokens start with the reference's: the file leaves out what filled no window.
 fn same_tokens(here: &[u32], reference: &[u32]) -> Result<(), Error> {
+    if let Some(position) = here.iter().zip(reference).position(|(a, b)| a != b) {
+        return Err(Error::Text { position, tested: here[position], reference: reference[position] });
+    }
     if here.len() < reference.len() {
-        let needed = reference.len();
-        return Err(Error::TextTooShort { got: here.len(), needed, context: needed });
+        return Err(Error::TextEnds { got: here.len(), needed: reference.len() });
     }
-    match here.iter().zip(reference).position(|(a, b)| a != b) {
-        Some(position) => {
-            Err(Error::Text { position, tested: here[position], reference: reference[position] })
-        }
-        None => Ok(()),
-    }
+    Ok(())
 }

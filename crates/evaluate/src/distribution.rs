@@ -140,9 +140,18 @@ mod tests {
 
     #[test]
     fn refuses_what_is_no_distribution() {
-        assert!(matches!(compare_logits(&[0.0], &[0.0, 1.0]), Err(Error::RowLength { tested: 2, reference: 1 })));
-        assert!(matches!(compare_logits(&[f32::NAN, 0.0], &[0.0; 2]), Err(Error::NotFinite { whose: "reference" })));
-        assert!(matches!(compare_logits(&[0.0; 2], &[f32::INFINITY, 0.0]), Err(Error::NotFinite { whose: "tested" })));
+        assert!(matches!(
+            compare_logits(&[0.0], &[0.0, 1.0]),
+            Err(Error::RowLength { tested: 2, reference: 1 })
+        ));
+        assert!(matches!(
+            compare_logits(&[f32::NAN, 0.0], &[0.0; 2]),
+            Err(Error::NotFinite { whose: "reference" })
+        ));
+        assert!(matches!(
+            compare_logits(&[0.0; 2], &[f32::INFINITY, 0.0]),
+            Err(Error::NotFinite { whose: "tested" })
+        ));
         assert!(matches!(compare_logits(&[], &[]), Err(Error::NotFinite { .. })));
         assert!(matches!(surprise(&[0.0, 1.0], 2), Err(Error::Token { token: 2, vocabulary: 2 })));
     }

@@ -10,7 +10,9 @@ pub enum Error {
     #[error(transparent)]
     Model(#[from] model::Error),
     /// The text gives too few tokens for two windows, fewer than which say little.
-    #[error("the text has {got} tokens; a context of {context} needs at least {needed}: take a longer text or a smaller context")]
+    #[error(
+        "the text has {got} tokens; a context of {context} needs at least {needed}: take a longer text or a smaller context"
+    )]
     TextTooShort {
         /// Tokens in the text.
         got: usize,
@@ -28,7 +30,9 @@ pub enum Error {
         least: usize,
     },
     /// The two models do not share a vocabulary, so their probabilities cannot be compared.
-    #[error("the vocabularies differ: {tested} tokens in the tested model, {reference} in the reference{detail}")]
+    #[error(
+        "the vocabularies differ: {tested} tokens in the tested model, {reference} in the reference{detail}"
+    )]
     Vocabulary {
         /// Tokens in the tested model.
         tested: usize,
@@ -38,7 +42,9 @@ pub enum Error {
         detail: String,
     },
     /// The reference was computed on other tokens than the text gives with the tested model's tokenizer.
-    #[error("the reference was computed on another text: token {position} is {reference} there and {tested} here")]
+    #[error(
+        "the reference was computed on another text: token {position} is {reference} there and {tested} here"
+    )]
     Text {
         /// Position in the text.
         position: usize,
@@ -46,6 +52,14 @@ pub enum Error {
         tested: u32,
         /// The reference's token.
         reference: u32,
+    },
+    /// The text ends before the tokens that the reference was computed on.
+    #[error("the text has {got} tokens; the reference was computed on {needed}")]
+    TextEnds {
+        /// Tokens in the text.
+        got: usize,
+        /// Tokens in the reference.
+        needed: usize,
     },
     /// Two rows of logits that should belong together differ in length.
     #[error("a row of {tested} logits cannot be compared with one of {reference}")]

@@ -62,7 +62,10 @@ fn magic_version_and_byte_order() {
 fn hostile_counts_allocate_nothing() {
     for count in [2, 1 << 32, 1 << 60, u64::MAX] {
         refused!(Bytes::header(3, count, 0).data(40).0, Error::Count { .. });
-        refused!(Bytes::header(3, 0, count.saturating_mul(4)).data(40).0, Error::Count { .. } | Error::Truncated { .. });
+        refused!(
+            Bytes::header(3, 0, count.saturating_mul(4)).data(40).0,
+            Error::Count { .. } | Error::Truncated { .. }
+        );
         for element in (0..=12).filter(|&element| element != 9) {
             let bytes = with_value(empty().u32(9).u32(element).u64(count.saturating_mul(500)));
             refused!(bytes, Error::Count { .. });

@@ -11,6 +11,7 @@ mod formats;
 mod half;
 mod matmul;
 pub mod ops;
+pub mod probe;
 mod simd;
 mod team;
 

@@ -92,9 +92,9 @@ impl KvCache {
         self.len = 0;
     }
 
-    /// Counts `positions` more as filled, after every layer has stored them.
-    pub(crate) fn advance(&mut self, positions: usize) {
-        self.len += positions;
+    /// Counts `positions` more as filled, at most those that fit, after every layer has stored them.
+    pub fn advance(&mut self, positions: usize) {
+        self.len = self.len.saturating_add(positions).min(self.capacity());
     }
 
     pub(crate) fn shape(&self) -> Shape {

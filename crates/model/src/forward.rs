@@ -70,7 +70,7 @@ impl Model {
         workspace.reserve_logits(wanted.len())?;
         self.layers(team, workspace, cache, 0..self.config.layers.len(), wanted.start);
         cache.advance(tokens.len());
-        Ok(self.logits(team, workspace, wanted))
+        self.logits(team, workspace, wanted)
     }
 
     /// Puts the embeddings of `tokens` into the residual stream, and works out their rotations.
@@ -131,9 +131,12 @@ impl Model {
         }
     }
 
-    /// Runs the batch through the layers in `range`, storing its keys and values at the positions after those that
-    /// `cache` counts. The last layer of the model leaves tokens before `first_wanted` unfinished, since nobody
-    /// looks at them again.
+    /// Runs the batch that [`Model::embed`] prepared through the layers in `range`, storing its keys and values at the
+    /// positions after those that `cache` counts. The last layer of the model leaves tokens before `first_wanted`
+    /// unfinished, since nobody looks at them again. After the last layer comes [`KvCache::advance`].
+    ///
+    /// # Panics
+    /// If `range` exceeds the model's layers, `first_wanted` the batch, or the cache is another than for `embed`.
     pub fn layers(
         &self,
         team: &Team,
@@ -152,13 +155,25 @@ impl Model {
         }
     }
 
-    /// The logits of the batch's tokens in `rows`, `[row][vocabulary]`.
-    fn logits<'a>(&self, team: &Team, workspace: &'a mut Workspace, rows: Range<usize>) -> &'a [f32] {
+    /// The logits of the batch's tokens in `rows`, `[row][vocabulary]`, once all layers have run.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`] if there is no room for so many rows.
+    ///
+    /// # Panics
+    /// If `rows` exceeds the batch.
+    pub fn logits<'a>(
+        &self,
+        team: &Team,
+        workspace: &'a mut Workspace,
+        rows: Range<usize>,
+    ) -> Result<&'a [f32], Error> {
         let config = &self.config;
+        workspace.reserve_logits(rows.len())?;
         let Workspace { stream, branch, input, logits, .. } = workspace;
         let logits = &mut logits[..rows.len() * config.vocabulary];
         if rows.is_empty() {
-            return logits;
+            return Ok(logits);
         }
         let count = rows.len();
         let stream = &stream[rows.start * config.width..rows.end * config.width];
@@ -175,7 +190,7 @@ impl Model {
                 ops::softcap(row, cap);
             });
         }
-        logits
+        Ok(logits)
     }
 
     /// A product whose output rows lie one after another.

@@ -98,6 +98,22 @@ pub struct Weights {
 }
 
 impl Weights {
+    /// The matrices that one token is multiplied with in the layers; of experts, as many as a token visits.
+    pub fn layer_matrices(&self, experts_used: usize) -> impl Iterator<Item = &Stored> {
+        self.layers.iter().flat_map(move |layer| {
+            let attention = [&layer.query, &layer.key, &layer.value, &layer.attention_output];
+            let (dense, router, experts): (&[&Projection], _, &[&[Stored]]) = match &layer.feed_forward {
+                FeedForward::Dense { gate, up, down } => (&[gate, up, down], None, &[]),
+                FeedForward::Experts { router, gate, up, down } => (&[], Some(router), &[gate, up, down]),
+            };
+            let experts: Vec<&Stored> =
+                experts.iter().flat_map(|matrices| matrices.iter().take(experts_used)).collect();
+            let dense: Vec<&Stored> =
+                attention.iter().chain(dense).map(|projection| &projection.matrix).collect();
+            dense.into_iter().chain(router).chain(experts)
+        })
+    }
+
     /// Checks every tensor of `file`.
     ///
     /// # Errors

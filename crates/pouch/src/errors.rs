@@ -26,6 +26,9 @@ pub(crate) enum Failure {
     InFile { path: PathBuf, error: Box<Failure> },
     #[error("cannot {action} {}: {source}", path.display())]
     Io { action: &'static str, path: PathBuf, source: io::Error },
+    /// A model that could be fetched, asked for by a command that does not fetch.
+    #[error("{name} is not here yet; `pouch pull {name}` fetches it")]
+    NotHere { name: String },
     /// The command was called in a way that cannot mean anything.
     #[error("{0}")]
     Usage(String),
@@ -59,13 +62,19 @@ impl Failure {
     }
 }
 
-/// Names the file an error is about.
+/// Names the file an error is about, unless the error does so itself.
 pub(crate) trait InFile<T> {
     fn in_file(self, path: &Path) -> Result<T, Failure>;
 }
 
 impl<T, E: Into<Failure>> InFile<T> for Result<T, E> {
     fn in_file(self, path: &Path) -> Result<T, Failure> {
-        self.map_err(|error| Failure::InFile { path: path.to_owned(), error: Box::new(error.into()) })
+        self.map_err(|error| {
+            let error: Failure = error.into();
+            match error.to_string().contains(&*path.to_string_lossy()) {
+                true => error,
+                false => Failure::InFile { path: path.to_owned(), error: Box::new(error) },
+            }
+        })
     }
 }

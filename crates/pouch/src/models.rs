@@ -19,36 +19,57 @@ pub(crate) fn hub() -> Result<Hub, Failure> {
 
 /// The path of a model, fetched first if it is not here.
 pub(crate) fn fetch(hub: &Hub, reference: &str, printer: &Printer) -> Result<PathBuf, Failure> {
-    let mut bar: Option<ProgressBar> = None;
-    let mut show = |event: Event| match event {
-        Event::Progress { done, total } => {
-            let bar = bar.get_or_insert_with(|| printer.bar(reference, total, Unit::Bytes));
-            bar.set_position(done);
-        }
-        Event::Verifying => {}
-        other => {
-            if let Some(bar) = bar.take() {
-                bar.finish_and_clear();
-            }
-            match other {
-                Event::TryingSource { source } => {
-                    printer.note(&format!("{reference}: trying {source}"));
-                    // pip keeps its progress to itself, and a slow hub has none to give.
-                    bar = None;
-                }
-                Event::Done { path, bytes } => {
-                    printer.note(&format!("{reference}: {} at {}", units::bytes(bytes), path.display()));
-                }
-                Event::Resuming { done } => printer.note(&format!("continuing after {}", units::bytes(done))),
-                other => printer.note(&other.to_string()),
-            }
-        }
-    };
-    let result = hub.fetch(reference, &mut show);
-    if let Some(bar) = bar {
-        bar.finish_and_clear();
-    }
+    let mut display = FetchDisplay { reference, printer, bar: None, counts: false };
+    let result = hub.fetch(reference, &mut |event| display.show(event));
+    display.clear();
     Ok(result?)
+}
+
+/// A fetch as the user sees it: a line for each thing worth knowing, and under them a spinner until bytes arrive, then a bar.
+struct FetchDisplay<'a> {
+    reference: &'a str,
+    printer: &'a Printer,
+    bar: Option<ProgressBar>,
+    /// Whether the bar counts bytes; a spinner does not.
+    counts: bool,
+}
+
+impl FetchDisplay<'_> {
+    fn show(&mut self, event: Event) {
+        let (reference, printer) = (self.reference, self.printer);
+        if let Event::Progress { done, total } = event {
+            if !self.counts {
+                self.clear();
+                self.counts = true;
+            }
+            self.bar.get_or_insert_with(|| printer.bar(reference, total, Unit::Bytes)).set_position(done);
+            return;
+        }
+        self.clear();
+        match event {
+            Event::TryingSource { source } => {
+                printer.note(&format!("{reference}: trying {source}"));
+                // pip keeps its progress to itself, and a slow hub has none to give.
+                self.bar = Some(printer.spinner("waiting for an answer"));
+            }
+            Event::Verifying => self.bar = Some(printer.spinner("verifying")),
+            Event::Resuming { done } => printer.note(&format!("continuing after {}", units::bytes(done))),
+            Event::Reconnecting { done, reason } => {
+                printer.note(&format!("{reason} after {}; connecting again", units::bytes(done)));
+            }
+            Event::Done { path, bytes } => {
+                printer.note(&format!("{reference}: {} at {}", units::bytes(bytes), path.display()));
+            }
+            other => printer.note(&other.to_string()),
+        }
+    }
+
+    fn clear(&mut self) {
+        if let Some(bar) = self.bar.take() {
+            bar.finish_and_clear();
+        }
+        self.counts = false;
+    }
 }
 
 /// The path of a model that is already here; nothing is fetched.
@@ -56,9 +77,7 @@ pub(crate) fn find(hub: &Hub, reference: &str) -> Result<PathBuf, Failure> {
     match (hub.find(reference)?, hub::Reference::parse(reference)?) {
         (Some(path), _) => Ok(path),
         (None, hub::Reference::Path(path)) => Err(hub::Error::NoSuchFile { path }.into()),
-        (None, remote) => {
-            Err(Failure::Usage(format!("{remote} is not here yet; `pouch pull {reference}` fetches it")))
-        }
+        (None, remote) => Err(Failure::NotHere { name: remote.to_string() }),
     }
 }
 
@@ -82,11 +101,7 @@ fn open_file(hub: &Hub, path: &Path, team: &Team, printer: &Printer) -> Result<M
     if let Some(bar) = bar.get() {
         bar.finish_and_clear();
     }
-    let model = match result {
-        // This one says itself which file it is about.
-        Err(model::Error::Gguf(error)) => return Err(error.into()),
-        result => result.in_file(path)?,
-    };
+    let model = result.in_file(path)?;
     if *model.residence() == Residence::Memory {
         printer.warning("no disk has room for the prepared weights, so they take memory; see POUCH_CACHE");
     }

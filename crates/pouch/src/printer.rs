@@ -98,7 +98,9 @@ impl Printer {
         let shown = !self.quiet && io::stderr().is_terminal();
         let target = if shown { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
         let template = match (total, unit) {
-            (Some(_), Unit::Bytes) => "{msg} {wide_bar} {decimal_bytes}/{decimal_total_bytes} {decimal_bytes_per_sec} {eta}",
+            (Some(_), Unit::Bytes) => {
+                "{msg} {wide_bar} {decimal_bytes}/{decimal_total_bytes} {decimal_bytes_per_sec} {eta}"
+            }
             (None, Unit::Bytes) => "{msg} {spinner} {decimal_bytes} {decimal_bytes_per_sec}",
             (_, Unit::Count) => "{msg} {wide_bar} {pos}/{len} {eta}",
         };

@@ -18,9 +18,9 @@ pub(crate) fn gather(argument: Option<&str>, file: Option<&Path>) -> Result<Stri
         (Some(text), None) => Ok(text),
         (None, Some(path)) => read(path),
         (Some(text), Some(path)) => Ok(format!("{text}\n\n{}", read(path)?)),
-        (None, None) if std::io::stdin().is_terminal() => {
-            Err(Failure::Usage("no text given: write it as an argument, name a --file, or pipe it in".to_owned()))
-        }
+        (None, None) if std::io::stdin().is_terminal() => Err(Failure::Usage(
+            "no text given: write it as an argument, name a --file, or pipe it in".to_owned(),
+        )),
         (None, None) => standard_input(),
     }
 }

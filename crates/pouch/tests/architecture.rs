@@ -78,7 +78,8 @@ fn every_path_of_the_recipes_exists() {
     for path in quoted(recipes).filter(|path| path.contains('/')) {
         let known = path.split("x.rs").next().expect("a path");
         let in_crate = |crate_name: &str| root().join("crates").join(crate_name).join(known).exists();
-        let found = root().join("crates").join(known).exists() || in_crate("kernels/src") || in_crate("pouch/src");
+        let found =
+            root().join("crates").join(known).exists() || in_crate("kernels/src") || in_crate("pouch/src");
         assert!(found, "{path} is not there");
     }
 }

@@ -29,7 +29,7 @@ pub(crate) struct Bpe {
     /// Left id in the upper half, right id in the lower.
     merges: HashMap<u64, Merge>,
     /// The symbol of each byte, in the byte-level alphabet.
-    bytes: [u32; 256],
+    bytes: Box<[u32; 256]>,
     /// In a plain-text vocabulary: characters that are no tokens yet take part in merges.
     characters: HashMap<char, u32>,
     plain_text: bool,
@@ -90,7 +90,7 @@ impl Bpe {
         };
         let characters = symbols.extra.iter().filter_map(|(text, &id)| Some((single(text)?, id)));
         let characters = if plain_text { characters.collect() } else { HashMap::new() };
-        Ok(Self { merges, bytes, characters, plain_text })
+        Ok(Self { merges, bytes: Box::new(bytes), characters, plain_text })
     }
 
     /// Appends the tokens of one word.

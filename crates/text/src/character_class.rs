@@ -41,6 +41,8 @@ impl CharacterClass {
                     | bit(G::OtherLetter)
             }
             "M" => bit(G::NonspacingMark) | bit(G::SpacingMark) | bit(G::EnclosingMark),
+            "Pc" => bit(G::ConnectorPunctuation),
+            "Nd" => bit(G::DecimalNumber),
             "N" => bit(G::DecimalNumber) | bit(G::LetterNumber) | bit(G::OtherNumber),
             "P" => {
                 bit(G::ConnectorPunctuation)
@@ -132,8 +134,7 @@ impl CharacterClass {
             || (self.whitespace && character.is_whitespace())
             || (self.han && is_han(character))
             || self.ranges.iter().any(|&(first, last)| first <= character && character <= last);
-        inside != self.negated
-            && !self.excluded.as_ref().is_some_and(|excluded| excluded.has_wide(character))
+        inside != self.negated && !self.excluded.as_ref().is_some_and(|excluded| excluded.has_wide(character))
     }
 }
 

@@ -8,22 +8,24 @@ use std::time::SystemTime;
 use gguf::Metadata;
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::{Kwargs, Serde, ValueKind};
-use minijinja::{Environment, ErrorKind, State, UndefinedBehavior, Value};
+use minijinja::{Environment, ErrorKind, State, UndefinedBehavior, Value, filters};
 use minijinja_contrib::pycompat;
 
 use crate::calendar;
 use crate::error::Error;
 use crate::fallback_template;
+use crate::own_stack;
 use crate::python_text::{self, Json};
 use crate::vocabulary::TOKENS;
 
 const TEMPLATE: &str = "tokenizer.chat_template";
 const TOOL_TEMPLATE: &str = "tokenizer.chat_template.tool_use";
 
-/// The largest real template has about 30 kB.
-const MAXIMUM_BYTES: usize = 1 << 20;
+/// Real templates have 1 to 30 kB. [`own_stack`] relies on this bound.
+const MAXIMUM_BYTES: usize = 128 << 10;
 
-/// A template takes some 100 steps for a message: this is enough for thousands of them.
+/// A template takes some 100 steps for a message: this is enough for thousands of them. [`own_stack`] relies on
+/// this bound.
 const MAXIMUM_STEPS: u64 = 2_000_000;
 
 /// Macros that call macros, deeper than any real template, shallow enough for the stack of any thread.
@@ -126,9 +128,12 @@ impl ChatTemplate {
         if source.len() > MAXIMUM_BYTES {
             return Err(Error::TemplateSize { got: source.len(), limit: MAXIMUM_BYTES });
         }
-        if let Err(error) = self.environment.add_template_owned(name, without_generation_tags(source)) {
-            self.broken = Some(error.to_string());
-        }
+        let source = without_generation_tags(source);
+        let environment = &mut self.environment;
+        let broken = own_stack::run(|| {
+            Ok(environment.add_template_owned(name, source).err().map(|error| error.to_string()))
+        })?;
+        self.broken = self.broken.take().or(broken);
         Ok(())
     }
 
@@ -144,6 +149,8 @@ impl ChatTemplate {
 
     /// The prompt for a conversation, to be encoded with [`crate::Tokenizer::encode_prompt`].
     ///
+    /// A template that knows no system role gets the system message in front of the first user message.
+    ///
     /// # Errors
     /// [`Error::TemplateSyntax`] where the file's template cannot be parsed, [`Error::TemplateRefused`] where
     /// it refuses the conversation (often: roles that do not alternate), [`Error::TemplateFailed`] otherwise.
@@ -151,16 +158,36 @@ impl ChatTemplate {
         if let Some(message) = &self.broken {
             return Err(Error::TemplateSyntax { message: message.clone() });
         }
-        let result = self.render_with(messages, &options, Arguments::Object);
+        own_stack::run(|| self.render_conversation(messages, &options))
+    }
+
+    fn render_conversation(&self, messages: &[Message], options: &Render) -> Result<String, Error> {
+        let result = self.render_calls(messages, options);
+        match (&result, messages) {
+            (Err(Error::TemplateRefused { .. }), [system, user, rest @ ..])
+                if system.role == "system" && user.role == "user" =>
+            {
+                let content = format!("{}\n\n{}", system.content, user.content);
+                let mut folded = vec![Message { content, ..user.clone() }];
+                folded.extend_from_slice(rest);
+                self.render_calls(&folded, options).or(result)
+            }
+            _ => result,
+        }
+    }
+
+    /// Renders with the arguments of tool calls in the form that the template wants: one that wants JSON text
+    /// fails on an object, or prints it in Python's notation.
+    fn render_calls(&self, messages: &[Message], options: &Render) -> Result<String, Error> {
+        let result = self.render_with(messages, options, Arguments::Object);
         if messages.iter().all(|message| message.tool_calls.is_none()) {
             return result;
         }
-        // A template that wants the arguments as text fails on an object, or prints it in Python's notation.
         let is_wrong = match &result {
             Ok(prompt) => prints_python_arguments(prompt, messages),
             Err(_) => true,
         };
-        if is_wrong { self.render_with(messages, &options, Arguments::Text).or(result) } else { result }
+        if is_wrong { self.render_with(messages, options, Arguments::Text).or(result) } else { result }
     }
 
     fn render_with(
@@ -182,9 +209,7 @@ impl ChatTemplate {
         ];
         // Templates ask whether `tools` is defined; a null would be.
         variables.extend(options.tools.as_ref().map(|tools| ("tools", from_json(tools))));
-        variables.extend(
-            options.variables.iter().map(|(name, value)| (name.as_str(), from_json(value))),
-        );
+        variables.extend(options.variables.iter().map(|(name, value)| (name.as_str(), from_json(value))));
         self.environment
             .get_template(name)
             .and_then(|template| template.render(Value::from_pairs(variables)))
@@ -195,7 +220,9 @@ impl ChatTemplate {
 /// The environment as Python users of these templates set theirs up.
 fn environment() -> Environment<'static> {
     let mut environment = Environment::new();
-    environment.set_syntax(SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build().unwrap_or_default());
+    environment.set_syntax(
+        SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build().unwrap_or_default(),
+    );
     environment.set_undefined_behavior(UndefinedBehavior::Lenient);
     environment.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
     environment.set_unknown_method_callback(python_method);
@@ -207,6 +234,13 @@ fn environment() -> Environment<'static> {
     environment.set_fuel(Some(MAXIMUM_STEPS));
     environment.set_recursion_limit(MAXIMUM_RECURSION);
     environment.add_filter("tojson", to_json);
+    for name in ["length", "count"] {
+        // In Python what is undefined has the length 0, and templates ask for the length of absent tools.
+        environment.add_filter(name, |value: Value| match value.is_undefined() {
+            true => Ok(0),
+            false => filters::length(&value),
+        });
+    }
     environment.add_filter("string", |value: Value| -> Result<String, minijinja::Error> {
         let mut text = String::new();
         python_text::write_str(&value, &mut text)?;
@@ -288,8 +322,10 @@ fn from_json(value: &serde_json::Value) -> Value {
 }
 
 fn message_value(message: &Message, arguments: Arguments) -> Value {
-    let mut fields: Vec<(&str, Value)> =
-        vec![("role", Value::from(message.role.as_str())), ("content", Value::from(message.content.as_str()))];
+    let mut fields: Vec<(&str, Value)> = vec![
+        ("role", Value::from(message.role.as_str())),
+        ("content", Value::from(message.content.as_str())),
+    ];
     if let Some(calls) = &message.tool_calls {
         let mut calls = calls.clone();
         for call in calls.as_array_mut().into_iter().flatten() {

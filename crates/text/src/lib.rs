@@ -7,12 +7,13 @@
 
 mod bpe;
 mod byte_alphabet;
-mod character_class;
 mod calendar;
+mod character_class;
 mod chat_template;
 mod error;
 mod fallback_template;
 mod merge;
+mod own_stack;
 mod pattern;
 mod pretokenize;
 mod python_text;

@@ -109,12 +109,7 @@ impl<P: Ord> Merger<P> {
         self.symbols.iter().filter(|symbol| symbol.start < symbol.end)
     }
 
-    fn consider(
-        &mut self,
-        left: usize,
-        right: usize,
-        pair: &impl Fn(&Symbol, &Symbol) -> Option<(P, u32)>,
-    ) {
+    fn consider(&mut self, left: usize, right: usize, pair: &impl Fn(&Symbol, &Symbol) -> Option<(P, u32)>) {
         if let Some((priority, merged)) = pair(&self.symbols[left], &self.symbols[right]) {
             self.queue.push(Candidate { priority, left, right, end: self.symbols[right].end, merged });
         }

@@ -315,7 +315,7 @@ impl Parser<'_> {
                 skips.push(self.here());
                 self.pattern.steps.push(Step::Either { first: self.here() + 1, second: 0 });
             }
-            let rest = std::mem::replace(&mut self.rest, "");
+            let rest = std::mem::take(&mut self.rest);
             let mut again = Parser {
                 rest: atom,
                 ignore_case: self.ignore_case,

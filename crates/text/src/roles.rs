@@ -85,12 +85,17 @@ impl Roles {
         let exists = |id: &u32| (*id as usize) < vocabulary.len();
         // Files use ids outside the vocabulary, and -1, to say that there is no such token.
         let role = |key: &str, default: Option<u32>| {
-            metadata.get(key).and_then(|_| metadata.u32(key).ok().flatten()).filter(exists).or(default.filter(exists))
+            metadata
+                .get(key)
+                .and_then(|_| metadata.u32(key).ok().flatten())
+                .filter(exists)
+                .or(default.filter(exists))
         };
         let bos = role("tokenizer.ggml.bos_token_id", defaults.bos);
         let eos = role("tokenizer.ggml.eos_token_id", defaults.eos);
         let unknown = role("tokenizer.ggml.unknown_token_id", defaults.unknown);
-        let turn_ends = ["tokenizer.ggml.eot_token_id", "tokenizer.ggml.eom_token_id"].map(|key| role(key, None));
+        let turn_ends =
+            ["tokenizer.ggml.eot_token_id", "tokenizer.ggml.eom_token_id"].map(|key| role(key, None));
 
         let mut ends: Vec<u32> = turn_ends.into_iter().chain([eos]).flatten().collect();
         let mut control: Vec<u32> = Vec::new();

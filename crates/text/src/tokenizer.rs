@@ -57,7 +57,8 @@ impl Tokenizer {
         let mut vocabulary = Vocabulary::from_metadata(metadata)?;
         let (encoder, defaults) = match model {
             "gpt2" | "gemma4" => {
-                let name = if model == "gemma4" { Some(model) } else { metadata.string("tokenizer.ggml.pre")? };
+                let name =
+                    if model == "gemma4" { Some(model) } else { metadata.string("tokenizer.ggml.pre")? };
                 let pre_tokenizer = PreTokenizer::new(name);
                 let rules = pre_tokenizer.rules;
                 let bpe = Bpe::from_metadata(metadata, &vocabulary, rules.plain_text)?;
@@ -128,7 +129,14 @@ impl Tokenizer {
                         }
                         push_escaped(text, &mut escaped);
                         begins = false;
-                        spm::encode(&self.vocabulary, cuts, &escaped, self.roles.unknown, &mut merger, &mut out);
+                        spm::encode(
+                            &self.vocabulary,
+                            cuts,
+                            &escaped,
+                            self.roles.unknown,
+                            &mut merger,
+                            &mut out,
+                        );
                     }
                 });
             }
@@ -143,10 +151,9 @@ impl Tokenizer {
     /// beginning-of-text token is put in front if the file asks for it and the template has not.
     pub fn encode_prompt(&self, prompt: &str) -> Vec<u32> {
         let mut ids = self.encode(prompt, Encode { add_special: false, parse_special: true });
-        if let Some(bos) = self.roles.bos.filter(|_| self.roles.add_bos) {
-            if ids.first() != Some(&bos) {
-                ids.insert(0, bos);
-            }
+        let bos = self.roles.bos.filter(|bos| self.roles.add_bos && ids.first() != Some(bos));
+        if let Some(bos) = bos {
+            ids.insert(0, bos);
         }
         ids
     }
@@ -164,7 +171,8 @@ impl Tokenizer {
             bytes.extend_from_slice(if prefixed { &piece[1..] } else { &piece });
             begins = is_special;
         }
-        String::from_utf8(bytes).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
+        String::from_utf8(bytes)
+            .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
     }
 
     /// The bytes that one token adds to a text: not always whole characters, see [`crate::TextStream`].
@@ -274,7 +282,8 @@ impl WordEncoder<'_> {
             push_escaped(text, &mut escaped);
             pre_tokenizer.split(&escaped, |line| self.encode_word(line, out));
         } else {
-            pre_tokenizer.split(text, |word| cache.encode(word, out, |word, out| self.encode_word(word, out)));
+            pre_tokenizer
+                .split(text, |word| cache.encode(word, out, |word, out| self.encode_word(word, out)));
         }
     }
 

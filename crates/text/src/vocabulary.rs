@@ -6,7 +6,6 @@
 use std::hash::BuildHasher;
 
 use gguf::{Array, Metadata, Value};
-use hashbrown::hash_table::Entry;
 use hashbrown::{DefaultHashBuilder, HashTable};
 
 use crate::error::Error;
@@ -84,7 +83,9 @@ impl Vocabulary {
         }
         let types = metadata.u32s(TOKEN_TYPES)?;
         let scores = match metadata.get(SCORES) {
-            Some(Value::Array(Array::I32(scores))) => Some(scores.iter().map(|&score| score as f32).collect()),
+            Some(Value::Array(Array::I32(scores))) => {
+                Some(scores.iter().map(|&score| score as f32).collect())
+            }
             _ => metadata.f32s(SCORES)?,
         };
         let check = |key, length: Option<usize>| match length {
@@ -117,16 +118,18 @@ impl Vocabulary {
             vocabulary.texts.push_str(token);
             vocabulary.ends.push(vocabulary.texts.len() as u32);
         }
-        let Self { texts, ends, ids, repeats, hasher, .. } = &mut vocabulary;
-        for (id, token) in tokens.iter().enumerate() {
+        for (id, token) in (0u32..).zip(tokens) {
             // A token without text cannot occur in text. Of two equal tokens the first is found.
-            if !token.is_empty() {
-                let equal = |&other: &u32| text_of(texts, ends, other) == token;
-                let rehash = |&other: &u32| hasher.hash_one(text_of(texts, ends, other));
-                let entry = ids.entry(hasher.hash_one(token.as_str()), equal, rehash);
-                *repeats |= matches!(entry, Entry::Occupied(_));
-                entry.or_insert(id as u32);
+            if token.is_empty() {
+                continue;
             }
+            if vocabulary.id(token).is_some() {
+                vocabulary.repeats = true;
+                continue;
+            }
+            let Self { texts, ends, ids, hasher, .. } = &mut vocabulary;
+            let rehash = |&other: &u32| hasher.hash_one(text_of(texts, ends, other));
+            ids.insert_unique(hasher.hash_one(token.as_str()), id, rehash);
         }
         vocabulary
     }

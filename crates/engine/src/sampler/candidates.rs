@@ -113,11 +113,6 @@ pub(super) fn mass(candidates: &[Candidate], weigh: impl Fn(f32) -> f64) -> f64 
     candidates.iter().map(|candidate| weigh(candidate.logit())).sum()
 }
 
-/// The sum of `exp(logit - max)` over the whole vocabulary, NaN left out.
-pub(super) fn mass_of_all(logits: &[f32], max: f32) -> f64 {
-    logits.iter().map(|&logit| (logit - max).exp()).filter(|weight| !weight.is_nan()).map(f64::from).sum()
-}
-
 /// Moves the best candidates to the front and returns the index at which the mass of those up to and including it reaches
 /// `target`, or the last index if it never does. `weigh` maps a logit to its mass. Takes time proportional to the number
 /// of candidates; only ranges of [`SMALL`] are sorted. An empty slice gives 0.

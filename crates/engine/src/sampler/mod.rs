@@ -6,6 +6,7 @@
 
 mod candidates;
 mod penalties;
+mod weights;
 
 use crate::error::Error;
 use crate::random::Random;
@@ -85,14 +86,16 @@ impl SamplerOptions {
 
 /// The state of one session's sampling: its settings, its random numbers, its buffers.
 ///
-/// Deterministic: equal options and equal sequences of logits give equal tokens. A draw costs one pass over the logits with
-/// top-k or min-p, and one exponential a token of the vocabulary where only top-p or nothing truncates.
+/// Deterministic: equal options and equal sequences of logits give equal tokens. Choosing costs a pass over the logits with
+/// top-k or min-p, and an exponential for each token of the vocabulary where only top-p or nothing truncates.
 #[derive(Clone, Debug)]
 pub struct Sampler {
     options: SamplerOptions,
     penalties: Penalties,
     random: Random,
     candidates: Vec<Candidate>,
+    /// Used where nothing truncates.
+    masses: Vec<f64>,
 }
 
 impl Sampler {
@@ -103,22 +106,26 @@ impl Sampler {
             penalties: Penalties::new(&options),
             random: Random::new(options.seed),
             candidates: Vec::new(),
+            masses: Vec::new(),
             options,
         })
     }
 
     /// Makes room for logits of `vocabulary` tokens and a history of `context` tokens, after which
-    /// [`sample`](Sampler::sample) allocates nothing. Where nothing bounds the candidates the room is the whole
-    /// vocabulary's, yet the system gives memory only to the part that is ever written: most draws touch little of it.
+    /// [`sample`](Sampler::sample) allocates nothing. Where only top-p or min-p truncates, the room is the whole
+    /// vocabulary's, yet the system gives memory only to the part that is ever written: most choices touch little of it.
     pub fn reserve(&mut self, vocabulary: usize, context: usize) {
         self.penalties.reserve(context);
-        let room = match self.bounded_top_k(vocabulary) {
-            Some(k) => candidates::room_for_top(k),
-            None if self.is_greedy() => 0,
-            None => vocabulary,
+        let (candidates, masses) = match self.bounded_top_k(vocabulary) {
+            _ if self.is_greedy() => (0, 0),
+            Some(k) => (candidates::room_for_top(k), 0),
+            None if self.truncates(vocabulary) => (vocabulary, 0),
+            None => (0, weights::room(vocabulary)),
         };
         self.candidates.clear();
-        self.candidates.reserve_exact(room);
+        self.candidates.reserve_exact(candidates);
+        self.masses.clear();
+        self.masses.reserve_exact(masses);
     }
 
     /// The settings it was made with.
@@ -134,9 +141,14 @@ impl Sampler {
         if self.is_greedy() || max == f32::INFINITY {
             return Some(best);
         }
+        let fraction = self.random.next_f64();
+        let temperature = self.options.temperature;
+        if !self.truncates(logits.len()) {
+            return weights::draw(logits, max, temperature, fraction, &mut self.masses).or(Some(best));
+        }
         self.gather(logits, max);
-        let weigh = tempered(max, self.options.temperature);
-        let target = self.random.next_f64() * mass(&self.candidates, weigh);
+        let weigh = tempered(max, temperature);
+        let target = fraction * mass(&self.candidates, weigh);
         let chosen = select_by_mass(&mut self.candidates, target, weigh);
         self.candidates.get(chosen).map(Candidate::id)
     }
@@ -161,6 +173,11 @@ impl Sampler {
         self.options.temperature == 0.0 || self.options.top_k == 1
     }
 
+    /// Whether top-k, top-p or min-p leaves out anything.
+    fn truncates(&self, vocabulary: usize) -> bool {
+        self.bounded_top_k(vocabulary).is_some() || self.options.top_p < 1.0 || self.options.min_p > 0.0
+    }
+
     /// `top_k` where it truncates a vocabulary of this size.
     fn bounded_top_k(&self, vocabulary: usize) -> Option<usize> {
         Some(self.options.top_k).filter(|&k| k > 0 && k < vocabulary)
@@ -169,7 +186,7 @@ impl Sampler {
     /// Fills the candidates with the tokens that top-k, top-p and min-p leave, in no particular order. `max` is the largest
     /// logit, finite.
     fn gather(&mut self, logits: &[f32], max: f32) {
-        let SamplerOptions { temperature, top_p, min_p, .. } = self.options;
+        let SamplerOptions { top_p, min_p, .. } = self.options;
         let min_p_floor = max + min_p.ln(); // minus infinity where it is off
         let weigh = tempered(max, 1.0);
         let total = match self.bounded_top_k(logits.len()) {
@@ -179,16 +196,12 @@ impl Sampler {
             }
             None => {
                 // No count bounds the candidates, so leave out at once what no later stage could keep. Let V be the
-                // vocabulary and weights be relative to the largest, hence their sum at least 1.
-                // - Tokens below (1 - top_p) / V together weigh less than 1 - top_p: top-p is reached without them.
-                // - Tokens below e^-37 / V after temperature together have a probability below 2^-53: no draw of a
-                //   53-bit random number can tell.
-                let log_size = (logits.len() as f32).ln();
-                let top_p_floor = max + (1.0 - top_p).ln() - log_size;
-                let draw_floor = max - temperature * (log_size + 37.0);
-                let floor = min_p_floor.max(top_p_floor).max(draw_floor).max(f32::MIN);
+                // vocabulary and weights be relative to the largest, hence their sum at least 1: tokens below
+                // (1 - top_p) / V together weigh less than 1 - top_p, so top-p is reached without them.
+                let top_p_floor = max + (1.0 - top_p).ln() - (logits.len() as f32).ln();
+                let floor = min_p_floor.max(top_p_floor).max(f32::MIN);
                 gather_above(logits, floor, &mut self.candidates);
-                if top_p < 1.0 { candidates::mass_of_all(logits, max) } else { 0.0 }
+                if top_p < 1.0 { weights::mass(logits, max) } else { 0.0 }
             }
         };
         if top_p < 1.0 {

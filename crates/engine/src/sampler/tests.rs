@@ -58,19 +58,20 @@ fn oracle(options: &SamplerOptions, logits: &[f32], history: &[u32]) -> Vec<(u32
     sorted.iter().zip(tempered).map(|(t, weight)| (t.0, weight / total)).collect()
 }
 
-/// Probabilities the draw cannot tell from zero may be left out, so compare as maps from token to probability.
+/// Probabilities agree but for rounding. Rounding in the sum that top-p is relative to (single precision, 6e-8 of each
+/// weight) may also move the cut by one token, so a `top_p` nearer to either side may be what the outcome agrees with.
 fn assert_same(options: &SamplerOptions, logits: &[f32], history: &[u32]) {
-    let expected = oracle(options, logits, history);
     let mut sampler = Sampler::new(options.clone()).unwrap();
     let got = sampler.probabilities(&mut logits.to_vec(), history);
     // A sum of n weights in another order differs by at most n * 2^-53 of itself.
     let tolerance = logits.len() as f64 * f64::EPSILON;
-    let kept = expected.iter().filter(|t| t.1 > tolerance).count();
-    assert!(got.len() >= kept && got.len() <= expected.len(), "{} of {}", got.len(), expected.len());
-    for (got, expected) in got.iter().zip(&expected) {
-        assert_eq!(got.0, expected.0);
-        assert!((got.1 - expected.1).abs() <= tolerance, "{got:?} {expected:?}");
-    }
+    let agrees = [0.0, -1e-6, 1e-6].into_iter().any(|nudge| {
+        let top_p = (options.top_p * (1.0 + nudge)).min(1.0);
+        let expected = oracle(&SamplerOptions { top_p, ..options.clone() }, logits, history);
+        got.len() == expected.len()
+            && got.iter().zip(&expected).all(|(a, b)| a.0 == b.0 && (a.1 - b.1).abs() <= tolerance)
+    });
+    assert!(agrees, "{options:?}: {} tokens, likeliest {:?}", got.len(), got.first());
 }
 
 fn any_options() -> impl Strategy<Value = SamplerOptions> {
@@ -85,16 +86,18 @@ fn any_options() -> impl Strategy<Value = SamplerOptions> {
         off_or(-1.0..2.0, 0.0),
         0usize..40,
     )
-        .prop_map(|(temperature, top_k, top_p, min_p, repeat, frequency, presence, last_n)| SamplerOptions {
-            temperature,
-            top_k,
-            top_p,
-            min_p,
-            repeat_penalty: repeat,
-            frequency_penalty: frequency,
-            presence_penalty: presence,
-            repeat_last_n: last_n,
-            seed: 3,
+        .prop_map(|(temperature, top_k, top_p, min_p, repeat, frequency, presence, last_n)| {
+            SamplerOptions {
+                temperature,
+                top_k,
+                top_p,
+                min_p,
+                repeat_penalty: repeat,
+                frequency_penalty: frequency,
+                presence_penalty: presence,
+                repeat_last_n: last_n,
+                seed: 3,
+            }
         })
 }
 
@@ -151,7 +154,8 @@ proptest! {
 fn agrees_on_large_vocabularies() {
     let mut random = Random::new(11);
     for spread in [0.0f32, 0.5, 4.0] {
-        let logits: Vec<f32> = (0..262_144).map(|_| spread * (random.next_f64() as f32 * 12.0 - 6.0)).collect();
+        let logits: Vec<f32> =
+            (0..262_144).map(|_| spread * (random.next_f64() as f32 * 12.0 - 6.0)).collect();
         for (top_k, top_p, min_p) in
             [(0, 0.9, 0.0), (0, 0.5, 0.01), (1000, 1.0, 0.0), (100_000, 0.95, 0.0), (0, 1.0, 0.2)]
         {

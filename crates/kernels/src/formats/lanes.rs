@@ -13,7 +13,7 @@ use crate::simd::Simd;
 /// Methods are for callers compiled for the tier of `S` only.
 pub(crate) trait Sink<S: Simd> {
     /// Values `4 * j .. 4 * j + 4` of this step, j in 0..8: bytes 0..=127, or for a signed format bytes made ready
-    /// by [`Simd::ready_i8`].
+    /// by [`Simd::ready_i8`]. An odd j comes after the even one before it.
     unsafe fn values(&mut self, j: usize, values: S::V);
     /// Ends the step: value = scale * byte - min, for the first and the second 16 values (the second of each pair
     /// is looked at only if the format has [`Lanes::HALVES`], the minimums only if [`Lanes::MINS`]).

@@ -19,6 +19,36 @@ pub(crate) struct ScalarLanes<B>(PhantomData<B>);
 /// The largest block.
 const MOST: usize = 256;
 
+/// A block of 16 rows: `[four values][row]`, `[16 values][row]`.
+struct Unpacked {
+    values: [[[i8; 4]; LANES]; MOST / 4],
+    scales: [[f32; LANES]; MOST / 16],
+    mins: [[f32; LANES]; MOST / 16],
+}
+
+/// Not inlined: it is the same on every tier.
+#[inline(never)]
+fn unpack<B: Blocks>(blocks: &[u8]) -> Unpacked {
+    let mut unpacked = Unpacked {
+        values: [[[0; 4]; LANES]; MOST / 4],
+        scales: [[0.0; LANES]; MOST / 16],
+        mins: [[0.0; LANES]; MOST / 16],
+    };
+    for (lane, block) in blocks.chunks_exact(B::BYTES).enumerate() {
+        let (mut q, mut scale, mut min) = ([0i8; MOST], [0f32; MOST / 16], [0f32; MOST / 16]);
+        let halves = B::VALUES / 16;
+        B::integers(block, &mut q[..B::VALUES], &mut scale[..halves], &mut min[..halves]);
+        for (four, lanes) in q[..B::VALUES].as_chunks::<4>().0.iter().zip(&mut unpacked.values) {
+            lanes[lane] = *four;
+        }
+        for half in 0..halves {
+            unpacked.scales[half][lane] = scale[half];
+            unpacked.mins[half][lane] = min[half];
+        }
+    }
+    unpacked
+}
+
 impl<B: Blocks> Lanes for ScalarLanes<B> {
     const HALVES: bool = true;
     const MINS: bool = true;
@@ -26,23 +56,9 @@ impl<B: Blocks> Lanes for ScalarLanes<B> {
 
     #[inline(always)]
     unsafe fn block<S: Simd, K: Sink<S>>(block: *const u8, sink: &mut K) {
-        let mut values = [[[0i8; 4]; LANES]; MOST / 4];
-        let mut scales = [[0f32; LANES]; MOST / 16];
-        let mut mins = [[0f32; LANES]; MOST / 16];
-        for lane in 0..LANES {
-            let (mut q, mut scale, mut min) = ([0i8; MOST], [0f32; MOST / 16], [0f32; MOST / 16]);
-            // SAFETY: the caller's block holds 16 whole blocks.
-            let bytes = unsafe { std::slice::from_raw_parts(block.add(lane * B::BYTES), B::BYTES) };
-            let halves = B::VALUES / 16;
-            B::integers(bytes, &mut q[..B::VALUES], &mut scale[..halves], &mut min[..halves]);
-            for (at, four) in q[..B::VALUES].as_chunks::<4>().0.iter().enumerate() {
-                values[at][lane] = *four;
-            }
-            for half in 0..halves {
-                scales[half][lane] = scale[half];
-                mins[half][lane] = min[half];
-            }
-        }
+        // SAFETY: the caller's block holds 16 whole blocks.
+        let Unpacked { values, scales, mins } =
+            &unpack::<B>(unsafe { std::slice::from_raw_parts(block, LANES * B::BYTES) });
         for step in 0..B::VALUES / 32 {
             // SAFETY: the arrays are 16 lanes wide; the tier is the caller's promise.
             unsafe {

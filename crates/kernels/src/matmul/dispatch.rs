@@ -91,9 +91,9 @@ macro_rules! tier {
             }
 
             $(#[target_feature(enable = $features)])?
-            unsafe fn gemv<L: Lanes, const SIGNED: bool>(args: &Gemv) {
+            unsafe fn gemv<L: Lanes>(args: &Gemv) {
                 // SAFETY: as above.
-                unsafe { gemv::gemv::<$simd, L, SIGNED>(args) }
+                unsafe { gemv::gemv::<$simd, L>(args) }
             }
 
             $(#[target_feature(enable = $features)])?
@@ -116,23 +116,29 @@ macro_rules! tier {
                 }
             }
 
+            /// What is chosen by a format's constants is a constant, so that only what is chosen is compiled.
+            struct Choice<L>(std::marker::PhantomData<L>);
+
+            impl<L: Lanes> Choice<L> {
+                const TILE: unsafe fn(&Tile, usize) =
+                    match (L::HALVES, L::MINS, L::SIGNED && !<$simd as Simd>::BIASED) {
+                        (false, false, false) => tile::<false, false, false>,
+                        (false, true, false) => tile::<false, true, false>,
+                        (true, false, false) => tile::<true, false, false>,
+                        (true, true, false) => tile::<true, true, false>,
+                        (false, false, true) => tile::<false, false, true>,
+                        (false, true, true) => tile::<false, true, true>,
+                        (true, false, true) => tile::<true, false, true>,
+                        (true, true, true) => tile::<true, true, true>,
+                    };
+            }
+
             pub(super) fn kernels<L: Lanes>() -> Kernels {
-                // The scale, minimum and sign handling are compiled in, so a format meets one of these.
-                let tile: unsafe fn(&Tile, usize) = match (L::HALVES, L::MINS, L::SIGNED && !<$simd as Simd>::BIASED) {
-                    (false, false, false) => tile::<false, false, false>,
-                    (false, true, false) => tile::<false, true, false>,
-                    (true, false, false) => tile::<true, false, false>,
-                    (true, true, false) => tile::<true, true, false>,
-                    (false, false, true) => tile::<false, false, true>,
-                    (false, true, true) => tile::<false, true, true>,
-                    (true, false, true) => tile::<true, false, true>,
-                    (true, true, true) => tile::<true, true, true>,
-                };
                 Kernels {
-                    gemv: if L::SIGNED { gemv::<L, true> } else { gemv::<L, false> },
+                    gemv: gemv::<L>,
                     many: Many::Panels(Panels {
                         unpack: unpack::<L>,
-                        tile,
+                        tile: Choice::<L>::TILE,
                         halves: L::HALVES,
                         bias: bias_shift::<$simd, L>(),
                     }),
@@ -186,5 +192,61 @@ tier!(neon, crate::simd::neon::Neon, features "neon", groups 1, tokens 3 of [1 2
 #[cfg(target_arch = "aarch64")]
 tier!(dotprod, crate::simd::neon::Dotprod, features "neon,dotprod", groups 1, tokens 3 of [1 2 3]);
 
+/// [`dotprod`] with tiles of another instruction, and panels in the order that it wants.
 #[cfg(target_arch = "aarch64")]
-tier!(i8mm, crate::simd::neon::Dotprod, features "neon,dotprod,i8mm", groups 1, tokens 3 of [1 2 3]);
+mod i8mm {
+    use super::*;
+    use crate::matmul::tile_i8mm;
+    use crate::simd::neon::Dotprod;
+
+    pub(super) use super::dotprod::float_kernels;
+
+    /// 24 of 32 registers hold integer sums, of two rows and two tokens each.
+    pub(super) fn shape() -> (usize, usize) {
+        (6, 1)
+    }
+
+    #[target_feature(enable = "neon,dotprod")]
+    unsafe fn unpack<L: Lanes>(weights: *const u8, blocks: usize, block_bytes: usize, panel: Panel) {
+        // SAFETY: as above.
+        unsafe { tile_i8mm::unpack::<L>(weights, blocks, block_bytes, panel) }
+    }
+
+    #[target_feature(enable = "neon,dotprod,i8mm")]
+    unsafe fn tile_of<const T: usize, const HALVES: bool, const MINS: bool>(args: &Tile) {
+        // SAFETY: as above.
+        unsafe { tile_i8mm::tile::<T, HALVES, MINS>(args) }
+    }
+
+    unsafe fn tile<const HALVES: bool, const MINS: bool>(args: &Tile, tokens: usize) {
+        // SAFETY: as above.
+        unsafe {
+            match tokens {
+                1 => tile_of::<1, HALVES, MINS>(args),
+                2 => tile_of::<2, HALVES, MINS>(args),
+                3 => tile_of::<3, HALVES, MINS>(args),
+                4 => tile_of::<4, HALVES, MINS>(args),
+                5 => tile_of::<5, HALVES, MINS>(args),
+                _ => tile_of::<6, HALVES, MINS>(args),
+            }
+        }
+    }
+
+    struct Choice<L>(std::marker::PhantomData<L>);
+
+    impl<L: Lanes> Choice<L> {
+        /// Bytes of seven bits are signed bytes too, so the sign makes no difference here.
+        const TILE: unsafe fn(&Tile, usize) = match (L::HALVES, L::MINS) {
+            (false, false) => tile::<false, false>,
+            (false, true) => tile::<false, true>,
+            (true, false) => tile::<true, false>,
+            (true, true) => tile::<true, true>,
+        };
+    }
+
+    pub(super) fn kernels<L: Lanes>() -> Kernels {
+        let (tile, bias) = (Choice::<L>::TILE, bias_shift::<Dotprod, L>());
+        let panels = Panels { unpack: unpack::<L>, tile, halves: L::HALVES, bias };
+        Kernels { gemv: dotprod::kernels::<L>().gemv, many: Many::Panels(panels) }
+    }
+}

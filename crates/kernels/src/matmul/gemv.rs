@@ -2,6 +2,8 @@
 //!
 //! This is decode: bound by the bandwidth of the weights, so the only aim is few instructions a weight.
 
+use std::marker::PhantomData;
+
 use super::input::BLOCK;
 use crate::formats::{FloatLanes, Lanes, Sink, bias_shift};
 use crate::simd::{LANES, Simd};
@@ -30,27 +32,25 @@ pub(crate) struct Gemv {
 
 /// Sums up what a format tells it: the order of operations is that of [`super::tile`], so that a token's result does
 /// not depend on how many others are computed with it.
-struct Dot<S: Simd> {
+struct Dot<S: Simd, L: Lanes> {
     total: S::F,
     ints: [S::V; 2],
     q: *const i8,
     scale: *const f32,
     sums: *const [i32; 2],
-    halves: bool,
-    mins: bool,
-    bias: Option<u32>,
+    marker: PhantomData<L>,
 }
 
-impl<S: Simd> Dot<S> {
+impl<S: Simd, L: Lanes> Dot<S, L> {
     /// The integer sums of a step start with what undoes the bias of its bytes.
     #[inline(always)]
     unsafe fn begin(&mut self) {
         // SAFETY: a further block of activations is there whenever a step begins.
         unsafe {
             self.ints = [S::splat(0); 2];
-            if let Some(shift) = self.bias {
+            if let Some(shift) = bias_shift::<S, L>() {
                 let sums = *self.sums;
-                if self.halves {
+                if L::HALVES {
                     self.ints =
                         [S::splat((-(sums[0] << shift)) as u32), S::splat((-(sums[1] << shift)) as u32)];
                 } else {
@@ -61,38 +61,35 @@ impl<S: Simd> Dot<S> {
     }
 }
 
-struct Signed<S: Simd, const SIGNED: bool>(Dot<S>);
-
-impl<S: Simd, const SIGNED: bool> Sink<S> for Signed<S, SIGNED> {
+impl<S: Simd, L: Lanes> Sink<S> for Dot<S, L> {
     #[inline(always)]
     unsafe fn values(&mut self, j: usize, values: S::V) {
         // SAFETY: j < 8, so four bytes of the block's 32.
         unsafe {
-            let x = self.0.q.add(4 * j);
-            let half = if self.0.halves { j / 4 } else { 0 };
-            let sum = self.0.ints[half];
-            self.0.ints[half] = if SIGNED { S::dot_i8(sum, values, x) } else { S::dot_u7(sum, values, x) };
+            let x = self.q.add(4 * j);
+            let half = if L::HALVES { j / 4 } else { 0 };
+            let sum = self.ints[half];
+            self.ints[half] = if L::SIGNED { S::dot_i8(sum, values, x) } else { S::dot_u7(sum, values, x) };
         }
     }
 
     #[inline(always)]
     unsafe fn step(&mut self, scale: [S::F; 2], min: [S::F; 2]) {
-        let dot = &mut self.0;
         // SAFETY: this step's activations are there; the next begins only if there are more.
         unsafe {
-            let d = S::splat_f32(*dot.scale);
-            let sums = *dot.sums;
-            for half in 0..if dot.halves { 2 } else { 1 } {
-                dot.total = S::fma(S::mul(S::to_f32(dot.ints[half]), d), scale[half], dot.total);
-                if dot.mins {
-                    let sum = if dot.halves { sums[half] } else { sums[0] + sums[1] };
-                    dot.total = S::fma(S::splat_f32(-(*dot.scale * sum as f32)), min[half], dot.total);
+            let d = S::splat_f32(*self.scale);
+            let sums = *self.sums;
+            for half in 0..if L::HALVES { 2 } else { 1 } {
+                self.total = S::fma(S::mul(S::to_f32(self.ints[half]), d), scale[half], self.total);
+                if L::MINS {
+                    let sum = if L::HALVES { sums[half] } else { sums[0] + sums[1] };
+                    self.total = S::fma(S::splat_f32(-(*self.scale * sum as f32)), min[half], self.total);
                 }
             }
-            dot.q = dot.q.add(BLOCK);
-            dot.scale = dot.scale.add(1);
-            dot.sums = dot.sums.add(1);
-            dot.begin();
+            self.q = self.q.add(BLOCK);
+            self.scale = self.scale.add(1);
+            self.sums = self.sums.add(1);
+            self.begin();
         }
     }
 }
@@ -100,22 +97,20 @@ impl<S: Simd, const SIGNED: bool> Sink<S> for Signed<S, SIGNED> {
 /// # Safety
 /// Pointers as [`Gemv`] says, with one more (unused) `sums` readable past the last; compiled for the tier of `S`.
 #[inline(always)]
-pub(crate) unsafe fn gemv<S: Simd, L: Lanes, const SIGNED: bool>(args: &Gemv) {
+pub(crate) unsafe fn gemv<S: Simd, L: Lanes>(args: &Gemv) {
     // SAFETY: places are the caller's promise; prefetches may point anywhere.
     unsafe {
         for group in 0..args.groups {
             let weights = args.weights.add(group * args.group_bytes);
-            let mut sink = Signed::<S, SIGNED>(Dot {
+            let mut sink = Dot::<S, L> {
                 total: S::splat_f32(0.0),
                 ints: [S::splat(0); 2],
                 q: args.q,
                 scale: args.scale,
                 sums: args.sums,
-                halves: L::HALVES,
-                mins: L::MINS,
-                bias: bias_shift::<S, L>(),
-            });
-            sink.0.begin();
+                marker: PhantomData,
+            };
+            sink.begin();
             for block in 0..args.blocks {
                 let at = weights.add(block * args.block_bytes);
                 let mut line = 0;
@@ -125,7 +120,7 @@ pub(crate) unsafe fn gemv<S: Simd, L: Lanes, const SIGNED: bool>(args: &Gemv) {
                 }
                 L::block::<S, _>(at, &mut sink);
             }
-            S::store_f32(args.out.add(group * LANES), sink.0.total);
+            S::store_f32(args.out.add(group * LANES), sink.total);
         }
     }
 }

@@ -165,13 +165,18 @@ unsafe fn quantize_row<S: Simd>(
                 S::max_lane(S::max(low, high))
             };
             // A block that holds an infinity or NaN cannot be represented; a scale of NaN says so in the result.
-            let d = largest / 127.0;
-            let inverse = S::splat_f32(if d > 0.0 { 1.0 / d } else { 0.0 });
+            // Maximums may lose a NaN, products with zero do not.
+            let zero = S::splat_f32(0.0);
+            let poison = S::sum(S::fma(low, zero, S::mul(high, zero)));
+            let d = largest / 127.0 + poison;
+            // A step below the normal range has no reciprocal: such blocks are zeros, as are those of NaN.
+            let usable = d >= f32::MIN_POSITIVE;
+            let inverse = S::splat_f32(if usable { 1.0 / d } else { 0.0 });
             let at = block * stride;
             *scale.add(at) = d;
             let halves = [low, high];
             for half in 0..2 {
-                let ints = S::round_to_int(S::mul(halves[half], inverse));
+                let ints = if usable { S::round_to_int(S::mul(halves[half], inverse)) } else { S::splat(0) };
                 (*sums.add(at))[half] = S::store_i8(q.add(at * BLOCK + half * 16), ints);
             }
         }

@@ -9,6 +9,8 @@ mod gemv;
 mod input;
 mod scratch;
 mod tile;
+#[cfg(target_arch = "aarch64")]
+mod tile_i8mm;
 
 pub use input::{Input, Keep};
 
@@ -64,7 +66,7 @@ impl Plan {
     fn of(product: &Product<'_>) -> Plan {
         let matrix = &product.matrix;
         let kernels = (matrix.format.kernels)(cpu::tier());
-        let groups = matrix.rows.div_ceil(LANES);
+        let groups = if product.input.tokens() == 0 { 0 } else { matrix.rows.div_ceil(LANES) };
         let groups_per_chunk = match kernels.many {
             _ if product.input.tokens() == 1 => {
                 (CHUNK_BYTES / (LANES * matrix.format.row_bytes(matrix.columns)).max(1)).max(1)
@@ -106,6 +108,7 @@ pub fn multiply(team: &Team, products: &mut [Product<'_>]) {
 fn check(product: &Product<'_>) {
     let Product { matrix, input, out, stride } = product;
     let Matrix { format, rows, columns, data } = matrix;
+    assert!(columns.is_multiple_of(format.values), "{columns} columns of {format:?}, not whole blocks");
     assert_eq!(
         data.len(),
         format.interleaved_bytes(*rows, *columns),
@@ -114,7 +117,7 @@ fn check(product: &Product<'_>) {
     assert_eq!(input.columns(), *columns, "columns of the input");
     assert!(input.serves(format.is_float()), "the input was not kept in the form that {format:?} reads");
     assert!(stride >= rows, "stride {stride} of {rows} rows");
-    let needed = (input.tokens() * stride).saturating_sub(stride - rows);
+    let needed = input.tokens().saturating_mul(*stride).saturating_sub(stride - rows);
     assert!(out.len() >= needed, "{} outputs, {needed} needed", out.len());
 }
 
@@ -135,9 +138,16 @@ fn put(product: &Product<'_>, group: usize, token: usize, lanes: &[f32]) {
     // SAFETY: `check` saw that token * stride + rows lies within `out`; no other chunk writes these rows, and the
     // owner's borrow of `out` is not used while the phase runs.
     unsafe {
-        let to = product.out.as_ptr().cast_mut().add(token * product.stride + row);
+        let to = start(product).add(token * product.stride + row);
         std::ptr::copy_nonoverlapping(lanes.as_ptr(), to, rows);
     }
+}
+
+/// Where a product's outputs start. The reference is read as the pointer it is: going through a shared reborrow would
+/// leave no right to write.
+fn start(product: &Product<'_>) -> *mut f32 {
+    // SAFETY: a reference to a slice is a valid pointer to one.
+    unsafe { (&raw const product.out).cast::<*mut [f32]>().read().cast() }
 }
 
 fn one_token(product: &Product<'_>, kernels: &Kernels, first: usize, groups: usize) {

@@ -38,9 +38,16 @@ impl Panel {
     }
 }
 
-struct Fill<S: Simd, L: Lanes> {
-    panel: Panel,
+/// Writes what a format tells to a panel.
+pub(super) struct Fill<S: Simd, L: Lanes> {
+    pub(super) panel: Panel,
     marker: std::marker::PhantomData<(S, L)>,
+}
+
+impl<S: Simd, L: Lanes> Fill<S, L> {
+    pub(super) fn new(panel: Panel) -> Self {
+        Fill { panel, marker: std::marker::PhantomData }
+    }
 }
 
 impl<S: Simd, L: Lanes> Sink<S> for Fill<S, L> {
@@ -77,7 +84,7 @@ pub(crate) unsafe fn unpack<S: Simd, L: Lanes>(
     block_bytes: usize,
     panel: Panel,
 ) {
-    let mut fill = Fill::<S, L> { panel, marker: std::marker::PhantomData };
+    let mut fill = Fill::<S, L>::new(panel);
     for block in 0..blocks {
         // SAFETY: the caller's promise.
         unsafe { L::block::<S, _>(weights.add(block * block_bytes), &mut fill) }

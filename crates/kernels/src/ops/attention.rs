@@ -242,7 +242,8 @@ pub fn attend(team: &Team, attention: &Attention<'_>, scratch: &mut AttentionScr
     assert!(keys.len() == kv_heads * shape.key_bytes(), "bytes of the keys");
     assert!(values.len() == kv_heads * shape.value_bytes(), "bytes of the values");
     let tokens = queries.len() / token_values;
-    assert!(first_position + tokens <= shape.capacity, "positions outside of the cache");
+    let end = first_position.checked_add(tokens);
+    assert!(end.is_some_and(|end| end <= shape.capacity), "positions outside of the cache");
     let group = heads / kv_heads;
     let target = Shareable(out.as_mut_ptr());
     if tokens > FEW {

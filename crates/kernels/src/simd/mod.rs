@@ -109,7 +109,7 @@ pub(crate) trait Simd: Copy + 'static {
     unsafe fn max_lane(a: Self::F) -> f32;
 }
 
-/// `e` to the power of each lane, within 2 units in the last place; 0 below -87, no NaN from finite input.
+/// `e` to the power of each lane, within 2 units in the last place; held to e^-87.3 below that and to e^88 above.
 ///
 /// Range reduction by ln 2 in two parts and a polynomial of degree six (Cody and Waite; coefficients of Cephes'
 /// `expf`).

@@ -86,6 +86,7 @@ impl Product for Sdot {
     }
 }
 
+/// Written out: closures over arrays (`map`) are not reliably inlined.
 macro_rules! each {
     ($function:ident($($argument:ident),+)) => {
         [
@@ -128,7 +129,8 @@ impl<D: Product> Simd for Arm<D> {
     unsafe fn load(from: *const u8) -> Self::V {
         unsafe {
             let at = [from, from.add(16), from.add(32), from.add(48)];
-            at.map(|from| vreinterpretq_u32_u8(vld1q_u8(from)))
+            let bytes = each!(vld1q_u8(at));
+            each!(vreinterpretq_u32_u8(bytes))
         }
     }
     #[inline(always)]
@@ -196,26 +198,24 @@ impl<D: Product> Simd for Arm<D> {
     #[inline(always)]
     unsafe fn table(table: *const u8, index: Self::V) -> Self::V {
         unsafe {
-            let table = vld1q_u8(table);
-            index.map(|index| vreinterpretq_u32_u8(vqtbl1q_u8(table, vreinterpretq_u8_u32(index))))
+            let table = [vld1q_u8(table); 4];
+            let index = each!(vreinterpretq_u8_u32(index));
+            let found = each!(vqtbl1q_u8(table, index));
+            each!(vreinterpretq_u32_u8(found))
         }
     }
     #[inline(always)]
     unsafe fn dot_u7(sum: Self::V, w: Self::V, x: *const i8) -> Self::V {
-        unsafe {
-            // Bytes of seven bits are signed bytes too.
-            Self::dot_i8(sum, w, x)
-        }
+        // Bytes of seven bits are signed bytes too.
+        unsafe { Self::dot_i8(sum, w, x) }
     }
     #[inline(always)]
     unsafe fn dot_i8(mut sum: Self::V, w: Self::V, x: *const i8) -> Self::V {
         unsafe {
-            unsafe {
-                let x = D::four(x);
-                for i in 0..4 {
-                    let dot = D::dot(vreinterpretq_s32_u32(sum[i]), vreinterpretq_s8_u32(w[i]), x);
-                    sum[i] = vreinterpretq_u32_s32(dot);
-                }
+            let x = D::four(x);
+            for i in 0..4 {
+                let dot = D::dot(vreinterpretq_s32_u32(sum[i]), vreinterpretq_s8_u32(w[i]), x);
+                sum[i] = vreinterpretq_u32_s32(dot);
             }
             sum
         }
@@ -265,8 +265,12 @@ impl<D: Product> Simd for Arm<D> {
         unsafe {
             let (low, high) = (vld1q_u8(from), vld1q_u8(from.add(16)));
             let (low, high) = (vreinterpretq_f16_u8(low), vreinterpretq_f16_u8(high));
-            let halves = [vget_low_f16(low), vget_low_f16(high)].map(|half| vcvt_f32_f16(half));
-            [halves[0], vcvt_high_f32_f16(low), halves[1], vcvt_high_f32_f16(high)]
+            [
+                vcvt_f32_f16(vget_low_f16(low)),
+                vcvt_high_f32_f16(low),
+                vcvt_f32_f16(vget_low_f16(high)),
+                vcvt_high_f32_f16(high),
+            ]
         }
     }
     #[inline(always)]

@@ -1,5 +1,6 @@
 //! The commands: one file and one line here each.
 
+mod bench;
 mod chat;
 mod eval;
 mod import;
@@ -25,6 +26,7 @@ pub(crate) enum Command {
     Tokenize(tokenize::Arguments),
     Eval(eval::Arguments),
     Import(import::Arguments),
+    Bench(bench::Arguments),
 }
 
 impl Command {
@@ -39,6 +41,7 @@ impl Command {
             Command::Tokenize(arguments) => tokenize::run(arguments, printer),
             Command::Eval(arguments) => eval::run(arguments, printer),
             Command::Import(arguments) => import::run(arguments, printer),
+            Command::Bench(arguments) => bench::run(arguments, printer),
         }
     }
 }

@@ -52,19 +52,21 @@ pub(crate) fn run(arguments: Arguments, printer: &Printer) -> Result<(), Failure
     let path = models::fetch(&models::hub()?, &arguments.model, printer)?;
     let file = File::open(&path)?;
     let tokenizer = Tokenizer::from_metadata(file.metadata()).in_file(&path)?;
-    let ids = tokenizer.encode(&text, Encode { add_special: !arguments.bare, parse_special: arguments.special });
-    let pieces = ids.iter().map(|&id| tokenizer.piece(id));
+    let ids =
+        tokenizer.encode(&text, Encode { add_special: !arguments.bare, parse_special: arguments.special });
     if arguments.json {
         return printer.json(&Output {
             model: &arguments.model,
             text: &text,
             token_ids: &ids,
-            pieces: pieces.collect(),
+            pieces: ids.iter().map(|&id| tokenizer.piece(id)).collect(),
             token_count: ids.len(),
         });
     }
-    for (id, piece) in ids.iter().zip(pieces) {
-        printer.line(&format!("{id:>7}  {}", piece.escape_debug()))?;
+    for &id in &ids {
+        // A token may be a part of a character.
+        let bytes = tokenizer.token_bytes(id, true);
+        printer.line(&format!("{id:>7}  {:?}", String::from_utf8_lossy(&bytes)))?;
     }
     printer.note(&format!("{} tokens", ids.len()));
     Ok(())

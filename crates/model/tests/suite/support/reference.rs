@@ -9,21 +9,23 @@ use testkit::{TinyModel, TinyOptions};
 type Frequency<'a> = Box<dyn Fn(bool, usize) -> f64 + 'a>;
 
 /// A model and how its architecture differs from the plain one.
-pub struct Reference<'a> {
+pub(crate) struct Reference<'a> {
     options: &'a TinyOptions,
     /// Values of each tensor in the file's order.
     tensors: HashMap<&'a str, Vec<f64>>,
     /// Can be replaced to test scaling.
-    pub frequency: Frequency<'a>,
+    pub(crate) frequency: Frequency<'a>,
     /// Factor on rotated values.
-    pub magnitude: f64,
+    pub(crate) magnitude: f64,
+    /// Leading values of a head that turn.
+    pub(crate) rotated: usize,
     /// Pairs are `2i, 2i + 1`.
     adjacent: bool,
     gemma: bool,
 }
 
 impl<'a> Reference<'a> {
-    pub fn new(options: &'a TinyOptions, model: &'a TinyModel) -> Reference<'a> {
+    pub(crate) fn new(options: &'a TinyOptions, model: &'a TinyModel) -> Reference<'a> {
         let tensors = model.tensors.iter().map(|(spec, data)| {
             let format = kernels::format(spec.type_id).unwrap();
             let mut values = vec![0.0; spec.shape.iter().product::<u64>() as usize];
@@ -43,6 +45,7 @@ impl<'a> Reference<'a> {
                 base.powf(-2.0 * pair as f64 / dimensions)
             }),
             magnitude: 1.0,
+            rotated: options.head_dim as usize,
             adjacent: options.architecture == "llama",
             gemma,
         }
@@ -64,13 +67,15 @@ impl<'a> Reference<'a> {
     }
 
     /// Logits of all tokens, `[token][vocabulary]`.
-    pub fn logits(&self, tokens: &[u32]) -> Vec<f64> {
+    pub(crate) fn logits(&self, tokens: &[u32]) -> Vec<f64> {
         let width = self.options.width as usize;
         let scale = if self.gemma { (width as f64).sqrt() } else { 1.0 };
         let embedding = self.tensor("token_embd.weight");
         let mut stream: Vec<Vec<f64>> = tokens
             .iter()
-            .map(|&token| embedding[token as usize * width..][..width].iter().map(|value| value * scale).collect())
+            .map(|&token| {
+                embedding[token as usize * width..][..width].iter().map(|value| value * scale).collect()
+            })
             .collect();
         for layer in 0..self.options.layers as usize {
             let attended = self.attention(layer, &stream);
@@ -80,7 +85,10 @@ impl<'a> Reference<'a> {
         }
         let output = if self.options.tied { "token_embd.weight" } else { "output.weight" };
         let vocabulary = embedding.len() / width;
-        stream.iter().flat_map(|x| self.product(output, 0, vocabulary, &self.norm("output_norm.weight", x))).collect()
+        stream
+            .iter()
+            .flat_map(|x| self.product(output, 0, vocabulary, &self.norm("output_norm.weight", x)))
+            .collect()
     }
 
     fn add(&self, stream: &mut [Vec<f64>], branch: Vec<Vec<f64>>, post_norm: &str) {
@@ -146,7 +154,7 @@ impl<'a> Reference<'a> {
     }
 
     fn rotate(&self, head: &mut [f64], local: bool, position: usize) {
-        let half = head.len() / 2;
+        let half = self.rotated / 2;
         for pair in 0..half {
             let (first, second) = if self.adjacent { (2 * pair, 2 * pair + 1) } else { (pair, pair + half) };
             let (sin, cos) = (position as f64 * (self.frequency)(local, pair)).sin_cos();
@@ -175,7 +183,8 @@ impl<'a> Reference<'a> {
             let mut out = vec![0.0; width];
             for &expert in chosen {
                 let from = expert * hidden;
-                let one = run(("ffn_gate_exps", from), ("ffn_up_exps", from), ("ffn_down_exps", expert * width));
+                let one =
+                    run(("ffn_gate_exps", from), ("ffn_up_exps", from), ("ffn_down_exps", expert * width));
                 out.iter_mut().zip(one).for_each(|(out, one)| *out += weights[expert] / total * one);
             }
             return out;

@@ -1,0 +1,9 @@
+//! All tests of the crate from outside, in one program: linking six would take longer than running them.
+
+mod allocations;
+mod architectures;
+mod hostile;
+mod interleaved;
+mod rope;
+mod sessions;
+mod support;

@@ -1,0 +1,11 @@
+//! The program as its users meet it: help texts, objects, messages, exit codes, streams and signals.
+//!
+//! Texts are snapshots (`INSTA_UPDATE=always cargo test -p pouch` writes them anew). Models are tiny random ones, written here.
+
+mod chat;
+mod errors;
+mod help;
+mod objects;
+mod run;
+mod store;
+mod support;
