@@ -58,7 +58,7 @@ pub static CATALOGUE: &[Model] = &[
         sources: &["hf:ggml-org/gemma-3-270m-it-GGUF/gemma-3-270m-it-Q8_0.gguf"] },
     Model { name: "gemma3-1b", aliases: &["gemma-3-1b-it", "gemma3-1b-it"], licence: GEMMA, about: "Gemma 3 1B Instruct, Q4_K_M, English", bytes: None, sha256: None,
         sources: &["hf:ggml-org/gemma-3-1b-it-GGUF/gemma-3-1b-it-Q4_K_M.gguf"] },
-    Model { name: "phi3-mini", aliases: &["phi-3-mini-4k-instruct"], licence: "MIT", about: "Phi-3 Mini 4k Instruct, 3.8B, Q4_K_M, English", bytes: None, sha256: None,
+    Model { name: "phi3-mini", aliases: &["phi-3-mini-4k-instruct"], licence: "MIT", about: "Phi-3 Mini 4k Instruct, 3.8B, 4-bit, English", bytes: None, sha256: None,
         sources: &["hf:microsoft/Phi-3-mini-4k-instruct-gguf/Phi-3-mini-4k-instruct-q4.gguf"] },
 ];
 

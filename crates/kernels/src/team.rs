@@ -124,12 +124,12 @@ impl Team {
 
     /// Splits `out`, rows of `row_len` values, into pieces of `rows_per_chunk` rows and gives each to `job` with
     /// the index of its first row.
-    pub fn for_rows(
+    pub fn for_rows<T: Send>(
         &self,
-        out: &mut [f32],
+        out: &mut [T],
         row_len: usize,
         rows_per_chunk: usize,
-        job: &(dyn Fn(usize, &mut [f32]) + Sync),
+        job: &(dyn Fn(usize, &mut [T]) + Sync),
     ) {
         let piece = row_len * rows_per_chunk;
         if piece == 0 || out.is_empty() {

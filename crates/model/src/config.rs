@@ -8,6 +8,8 @@ use crate::rope::{Rope, RopeStyle};
 /// The largest count or width accepted from a file: products of a few of them stay far from overflow.
 const MOST: usize = 1 << 24;
 const MOST_LAYERS: usize = 1 << 12;
+/// The widest head that the attention kernels take in every cache type.
+const MOST_HEAD_DIM: usize = 512;
 
 /// The nonlinearity of the feed-forward gate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,8 +100,8 @@ impl Config {
         let width = keys.count("embedding_length", MOST)?;
         let heads = keys.count("attention.head_count", MOST)?;
         let kv_heads = keys.count_or("attention.head_count_kv", heads, MOST)?;
-        let head_dim = keys.count_or("attention.key_length", (width / heads).max(1), MOST)?;
-        let value_dim = keys.count_or("attention.value_length", head_dim, MOST)?;
+        let head_dim = keys.count_or("attention.key_length", (width / heads).max(1), MOST_HEAD_DIM)?;
+        let value_dim = keys.count_or("attention.value_length", head_dim, MOST_HEAD_DIM)?;
         keys.check("attention.value_length", value_dim == head_dim, value_dim, || {
             format!("the key length {head_dim}")
         })?;

@@ -27,7 +27,7 @@ use crate::workspace::Workspace;
 const TOKENS_PER_CHUNK: usize = 8;
 
 /// The tokens of a batch whose logits are wanted.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Logits {
     /// None: the batch only fills the cache.
     None,

@@ -26,7 +26,7 @@ pub(crate) struct GenerationArguments {
     pub(crate) tokens: usize,
 
     /// Freedom of choice: 0 always takes the likeliest token, 1 follows the model's own probabilities
-    #[arg(long, value_name = "T", default_value_t = 0.6, help_heading = SAMPLING)]
+    #[arg(long, value_name = "T", default_value_t = 0.6, allow_negative_numbers = true, help_heading = SAMPLING)]
     temperature: f32,
 
     /// Choose among the K likeliest tokens only; 0 is off
@@ -34,15 +34,15 @@ pub(crate) struct GenerationArguments {
     top_k: usize,
 
     /// Choose among the fewest tokens whose probabilities sum to P; 1 is off
-    #[arg(long, value_name = "P", default_value_t = 0.95, help_heading = SAMPLING)]
+    #[arg(long, value_name = "P", default_value_t = 0.95, allow_negative_numbers = true, help_heading = SAMPLING)]
     top_p: f32,
 
     /// Leave out tokens less than P times as likely as the likeliest; 0 is off
-    #[arg(long, value_name = "P", default_value_t = 0.05, help_heading = SAMPLING)]
+    #[arg(long, value_name = "P", default_value_t = 0.05, allow_negative_numbers = true, help_heading = SAMPLING)]
     min_p: f32,
 
     /// Make tokens seen among the last 64 less likely; 1 is off
-    #[arg(long, value_name = "X", default_value_t = 1.1, help_heading = SAMPLING)]
+    #[arg(long, value_name = "X", default_value_t = 1.1, allow_negative_numbers = true, help_heading = SAMPLING)]
     repeat_penalty: f32,
 
     /// Same seed, same answer [default: another one each time]

@@ -19,7 +19,7 @@ pub(crate) fn hub() -> Result<Hub, Failure> {
 
 /// The path of a model, fetched first if it is not here.
 pub(crate) fn fetch(hub: &Hub, reference: &str, printer: &Printer) -> Result<PathBuf, Failure> {
-    let mut display = FetchDisplay { reference, printer, bar: None, counts: false };
+    let mut display = FetchDisplay { reference, printer, bar: None, counts: false, failed: None };
     let result = hub.fetch(reference, &mut |event| display.show(event));
     display.clear();
     Ok(result?)
@@ -32,6 +32,8 @@ struct FetchDisplay<'a> {
     bar: Option<ProgressBar>,
     /// Whether the bar counts bytes; a spinner does not.
     counts: bool,
+    /// The last source's failure, told once another source follows; the error at the end tells it otherwise.
+    failed: Option<String>,
 }
 
 impl FetchDisplay<'_> {
@@ -47,7 +49,9 @@ impl FetchDisplay<'_> {
         }
         self.clear();
         match event {
+            Event::SourceFailed { .. } => self.failed = Some(event.to_string()),
             Event::TryingSource { source } => {
+                self.failed.take().iter().for_each(|failed| printer.note(failed));
                 printer.note(&format!("{reference}: trying {source}"));
                 // pip keeps its progress to itself, and a slow hub has none to give.
                 self.bar = Some(printer.spinner("waiting for an answer"));

@@ -63,6 +63,9 @@ pub struct TinyOptions {
     pub tokenizer: TokenizerKind,
     /// The chat template in the file.
     pub chat_template: Option<String>,
+    /// Whether control tokens have no chance against text: greedy answers are then text and never end. Needs an output
+    /// matrix of its own.
+    pub endless: bool,
     /// Same seed, same bytes.
     pub seed: u64,
     /// Metadata added at the end, or put in place of what would be there.
@@ -88,6 +91,7 @@ impl TinyOptions {
             tied: matches!(architecture, "gemma3"),
             tokenizer: if sentence_pieces { TokenizerKind::SentencePiece } else { TokenizerKind::Bytes },
             chat_template: Some(CHAT_TEMPLATE.to_owned()),
+            endless: false,
             seed: 1,
             extra: Vec::new(),
         }
@@ -158,7 +162,12 @@ pub fn tiny_model(options: &TinyOptions) -> TinyModel {
     let mut random = Random::new(options.seed);
     let tensors = tensors::specs(options, vocabulary);
     let tensors = tensors.into_iter().map(|spec| {
-        let data = tensor_data(&spec, &mut random);
+        let mut data = tensor_data(&spec, &mut random);
+        if options.endless && spec.name == "output.weight" {
+            // Zero bytes are zeros in every format, and some other token's logit is always above zero.
+            let row = data.len() / vocabulary as usize;
+            data[..row * options.tokenizer.leading_control_tokens()].fill(0);
+        }
         (spec, data)
     });
     TinyModel { metadata, tensors: tensors.collect() }

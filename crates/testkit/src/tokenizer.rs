@@ -11,6 +11,16 @@ pub enum TokenizerKind {
     SentencePiece,
 }
 
+impl TokenizerKind {
+    /// How many tokens at the front of the vocabulary are no text.
+    pub(crate) fn leading_control_tokens(self) -> usize {
+        match self {
+            TokenizerKind::Bytes => 3,
+            TokenizerKind::SentencePiece => 5,
+        }
+    }
+}
+
 /// Token types as GGUF numbers them.
 const NORMAL: i32 = 1;
 const UNKNOWN: i32 = 2;

@@ -55,7 +55,8 @@ pub(crate) trait FloatLanes: 'static {
     unsafe fn load<S: Simd>(from: *const u8) -> S::F;
 }
 
-/// Repeats a body with a constant step, so that shifts become immediates whatever the optimiser's unrolling limit.
+/// Repeats a body with a constant, so that shifts become immediates and sums stay in registers whatever the optimiser's
+/// unrolling limit.
 macro_rules! for_each_step {
     ($step:ident in [$($value:literal)*] $body:block) => {
         $({
@@ -80,7 +81,7 @@ pub(crate) unsafe fn low_nibble<S: Simd>(bytes: S::V) -> S::V {
 #[inline(always)]
 pub(crate) unsafe fn high_nibble<S: Simd>(bytes: S::V) -> S::V {
     // SAFETY: lane arithmetic.
-    unsafe { S::and(S::shr(bytes, 4), S::splat(0x0f0f_0f0f)) }
+    unsafe { S::shr_bytes(bytes, 4) }
 }
 
 /// The 16 bytes a row at `from` as 32 values: low halves first, then high halves.

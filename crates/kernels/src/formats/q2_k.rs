@@ -66,11 +66,11 @@ impl Lanes for Q2K {
         unsafe {
             let (d, dmin) = (S::load_f16(block.add(1280)), S::load_f16(block.add(1312)));
             for_each_step!(STEP in [0 1 2 3 4 5 6 7] {
-                for j in 0..8 {
-                    let bytes = S::load(block.add(256 + 64 * (STEP / 4 * 8 + j)));
+                for_each_step!(J in [0 1 2 3 4 5 6 7] {
+                    let bytes = S::load(block.add(256 + 64 * (STEP / 4 * 8 + J)));
                     let two = S::shr(bytes, 2 * (STEP % 4) as u32);
-                    sink.values(j, S::and(two, S::splat(0x0303_0303)));
-                }
+                    sink.values(J, S::and(two, S::splat(0x0303_0303)));
+                });
                 let word = S::load(block.add(64 * (STEP / 2)));
                 let shift = 16 * (STEP % 2) as u32;
                 let (first, second) = (bits::<S>(word, shift, 15), bits::<S>(word, shift + 8, 15));

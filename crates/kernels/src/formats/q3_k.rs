@@ -76,12 +76,12 @@ impl Lanes for Q3K {
             let (four, two) = (S::splat(0x0f0f_0f0f), S::splat(0x0303_0303));
             let packed = [S::load(block.add(1536)), S::load(block.add(1600)), S::load(block.add(1664))];
             for_each_step!(STEP in [0 1 2 3 4 5 6 7] {
-                for j in 0..8 {
-                    let bytes = S::load(block.add(512 + 64 * (STEP / 4 * 8 + j)));
+                for_each_step!(J in [0 1 2 3 4 5 6 7] {
+                    let bytes = S::load(block.add(512 + 64 * (STEP / 4 * 8 + J)));
                     let low = S::and(S::shr(bytes, 2 * (STEP % 4) as u32), two);
-                    let high = S::shl(S::and(S::shr(S::load(block.add(64 * j)), STEP as u32), S::splat(0x0101_0101)), 2);
-                    sink.values(j, S::or(low, high));
-                }
+                    let high = S::shl(S::and(S::shr(S::load(block.add(64 * J)), STEP as u32), S::splat(0x0101_0101)), 2);
+                    sink.values(J, S::or(low, high));
+                });
                 // Scales 4w .. 4w + 4: four low bits from the first two words, two high bits from the third.
                 const WORD: usize = STEP / 2;
                 let low = S::and(S::shr(packed[WORD % 2], 4 * (WORD as u32 / 2)), four);

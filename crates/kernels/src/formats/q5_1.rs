@@ -10,7 +10,7 @@
 //! Source: the `block_q5_1` of ggml.
 
 use super::block::{self, Fields, f16_at, put_f16};
-use super::lanes::{Lanes, Sink, arrange_fifth_bits, bit_as_fifth, high_nibble, low_nibble};
+use super::lanes::{Lanes, Sink, arrange_fifth_bits, bit_as_fifth, for_each_step, high_nibble, low_nibble};
 use super::rounding::{inverse, range};
 use crate::simd::Simd;
 
@@ -62,11 +62,11 @@ impl Lanes for Q5_1 {
         // SAFETY: offsets lie within 16 blocks; the tier is the caller's promise.
         unsafe {
             let high = S::load(block.add(64));
-            for u in 0..4 {
-                let bytes = S::load(block.add(128 + 64 * u));
-                sink.values(u, S::or(low_nibble::<S>(bytes), bit_as_fifth::<S>(high, u)));
-                sink.values(u + 4, S::or(high_nibble::<S>(bytes), bit_as_fifth::<S>(high, u + 4)));
-            }
+            for_each_step!(U in [0 1 2 3] {
+                let bytes = S::load(block.add(128 + 64 * U));
+                sink.values(U, S::or(low_nibble::<S>(bytes), bit_as_fifth::<S>(high, U)));
+                sink.values(U + 4, S::or(high_nibble::<S>(bytes), bit_as_fifth::<S>(high, U + 4)));
+            });
             let min = S::sub(S::splat_f32(0.0), S::load_f16(block.add(32)));
             sink.step([S::load_f16(block); 2], [min; 2]);
         }

@@ -70,12 +70,12 @@ impl Lanes for Q5K {
         unsafe {
             let (d, dmin) = (S::load_f16(block), S::load_f16(block.add(32)));
             for_each_step!(STEP in [0 1 2 3 4 5 6 7] {
-                for j in 0..8 {
-                    let bytes = S::load(block.add(768 + 64 * (STEP / 2 * 8 + j)));
+                for_each_step!(J in [0 1 2 3 4 5 6 7] {
+                    let bytes = S::load(block.add(768 + 64 * (STEP / 2 * 8 + J)));
                     let low = if STEP % 2 == 0 { low_nibble::<S>(bytes) } else { high_nibble::<S>(bytes) };
-                    let fifth = bit_as_fifth::<S>(S::load(block.add(256 + 64 * j)), STEP);
-                    sink.values(j, S::or(low, fifth));
-                }
+                    let fifth = bit_as_fifth::<S>(S::load(block.add(256 + 64 * J)), STEP);
+                    sink.values(J, S::or(low, fifth));
+                });
                 let (scale, min) = six_bit_pair::<S>(block.add(64), STEP);
                 sink.step([S::mul(d, scale); 2], [S::mul(dmin, min); 2]);
             });

@@ -69,17 +69,17 @@ impl Lanes for Q6K {
             for_each_step!(STEP in [0 1 2 3 4 5 6 7] {
                 const HALF: usize = STEP / 4;
                 const PART: usize = STEP % 4;
-                for j in 0..8 {
-                    let bytes = S::load(block.add(64 * (16 * HALF + 8 * (PART % 2) + j)));
+                for_each_step!(J in [0 1 2 3 4 5 6 7] {
+                    let bytes = S::load(block.add(64 * (16 * HALF + 8 * (PART % 2) + J)));
                     let low = if PART < 2 { low_nibble::<S>(bytes) } else { high_nibble::<S>(bytes) };
-                    let bytes = S::load(block.add(2048 + 64 * (8 * HALF + j)));
+                    let bytes = S::load(block.add(2048 + 64 * (8 * HALF + J)));
                     let moved = if PART < 2 {
                         S::shl(bytes, 4 - 2 * PART as u32)
                     } else {
                         S::shr(bytes, 2 * PART as u32 - 4)
                     };
-                    sink.values(j, S::or(low, S::and(moved, S::splat(0x3030_3030))));
-                }
+                    sink.values(J, S::or(low, S::and(moved, S::splat(0x3030_3030))));
+                });
                 let word = S::load(block.add(3072 + 64 * (STEP / 2)));
                 let shift = 16 * (STEP as u32 % 2);
                 let first = S::to_f32(S::sar(S::shl(word, 24 - shift), 24));

@@ -53,6 +53,7 @@ pub(crate) struct Panels {
     /// Multiplies a tile of so many tokens.
     pub(crate) tile: unsafe fn(&Tile, usize),
     pub(crate) halves: bool,
+    pub(crate) mins: bool,
     pub(crate) bias: Option<u32>,
 }
 
@@ -140,6 +141,7 @@ macro_rules! tier {
                         unpack: unpack::<L>,
                         tile: Choice::<L>::TILE,
                         halves: L::HALVES,
+                        mins: L::MINS,
                         bias: bias_shift::<$simd, L>(),
                     }),
                 }
@@ -246,7 +248,7 @@ mod i8mm {
 
     pub(super) fn kernels<L: Lanes>() -> Kernels {
         let (tile, bias) = (Choice::<L>::TILE, bias_shift::<Dotprod, L>());
-        let panels = Panels { unpack: unpack::<L>, tile, halves: L::HALVES, bias };
+        let panels = Panels { unpack: unpack::<L>, tile, halves: L::HALVES, mins: L::MINS, bias };
         Kernels { gemv: dotprod::kernels::<L>().gemv, many: Many::Panels(panels) }
     }
 }

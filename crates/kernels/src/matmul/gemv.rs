@@ -90,6 +90,7 @@ impl<S: Simd, L: Lanes> Sink<S> for Dot<S, L> {
             self.scale = self.scale.add(1);
             self.sums = self.sums.add(1);
             self.begin();
+            self.total = S::wall(self.total);
         }
     }
 }
@@ -113,9 +114,13 @@ pub(crate) unsafe fn gemv<S: Simd, L: Lanes>(args: &Gemv) {
             sink.begin();
             for block in 0..args.blocks {
                 let at = weights.add(block * args.block_bytes);
-                let mut line = 0;
+                let (ahead, mut line) = (at.wrapping_add(AHEAD), 0);
+                while line + 256 <= args.block_bytes {
+                    S::prefetch_four(ahead.wrapping_add(line));
+                    line += 256;
+                }
                 while line < args.block_bytes {
-                    S::prefetch(at.wrapping_add(AHEAD + line));
+                    S::prefetch(ahead.wrapping_add(line));
                     line += 64;
                 }
                 L::block::<S, _>(at, &mut sink);

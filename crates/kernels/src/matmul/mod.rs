@@ -245,27 +245,40 @@ unsafe fn corrections(
 ) {
     let places = blocks * in_tile;
     let (sums, scale) = (&input.sums[at..at + places], &input.scale[at..at + places]);
+    let values = if panels.halves { 2 * places } else { places };
     // SAFETY: the caller's promise.
-    let (start, minus_sums) = unsafe {
-        let values = places * if panels.halves { 2 } else { 1 };
-        (std::slice::from_raw_parts_mut(start, values), std::slice::from_raw_parts_mut(minus_sums, values))
-    };
-    let undo = |sum: i32| panels.bias.map_or(0, |shift| -(sum << shift));
-    if panels.halves {
-        for block in 0..blocks {
-            for half in 0..2 {
-                for token in 0..in_tile {
-                    let (from, to) = (block * in_tile + token, (block * 2 + half) * in_tile + token);
-                    start[to] = undo(sums[from][half]);
-                    minus_sums[to] = -(scale[from] * sums[from][half] as f32);
-                }
-            }
+    let start = unsafe { std::slice::from_raw_parts_mut(start, values) };
+    let factor = panels.bias.map_or(0, |shift| -1 << shift);
+    per_half(panels.halves, in_tile, sums, scale, start, |sum, _| sum * factor);
+    if panels.mins {
+        // SAFETY: the caller's promise.
+        let minus_sums = unsafe { std::slice::from_raw_parts_mut(minus_sums, values) };
+        per_half(panels.halves, in_tile, sums, scale, minus_sums, |sum, scale| -(scale * sum as f32));
+    }
+}
+
+/// `f` of each sum of activations, or of each half of them, and their scale: `[block][half][token]`.
+fn per_half<T>(
+    halves: bool,
+    in_tile: usize,
+    sums: &[[i32; 2]],
+    scale: &[f32],
+    out: &mut [T],
+    f: impl Fn(i32, f32) -> T,
+) {
+    if !halves {
+        for ((out, sums), scale) in out.iter_mut().zip(sums).zip(scale) {
+            *out = f(sums[0] + sums[1], *scale);
         }
-    } else {
-        for place in 0..places {
-            let sum = sums[place][0] + sums[place][1];
-            start[place] = undo(sum);
-            minus_sums[place] = -(scale[place] * sum as f32);
+        return;
+    }
+    let blocks = sums.chunks_exact(in_tile).zip(scale.chunks_exact(in_tile));
+    for (out, (sums, scale)) in out.chunks_exact_mut(2 * in_tile).zip(blocks) {
+        let (first, second) = out.split_at_mut(in_tile);
+        // Plain indices: a tile has so few tokens that vectors of them do not pay.
+        for token in 0..in_tile {
+            first[token] = f(sums[token][0], scale[token]);
+            second[token] = f(sums[token][1], scale[token]);
         }
     }
 }

@@ -160,7 +160,7 @@ mod generic {
         // SAFETY: the caller's promise.
         unsafe {
             // (1 + tanh(u)) / 2 = sigmoid(2u), u = sqrt(2 / pi) * (x + 0.044715 x^3)
-            let (linear, cubic) = (S::splat_f32(1.595_769), S::splat_f32(0.071_354_82));
+            let (linear, cubic) = (S::splat_f32(1.595_769_2), S::splat_f32(0.071_354_814));
             map!(S, gate, up, len, |x, other| {
                 let u = S::mul(x, S::fma(S::mul(x, x), cubic, linear));
                 S::mul(S::mul(x, sigmoid::<S>(u)), other)

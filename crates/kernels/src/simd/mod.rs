@@ -15,6 +15,8 @@ pub(crate) mod avx2;
 pub(crate) mod avx512;
 #[cfg(target_arch = "aarch64")]
 pub(crate) mod neon;
+#[cfg(test)]
+mod tests;
 
 /// Rows that are interleaved, one a lane.
 pub(crate) const LANES: usize = 16;
@@ -32,8 +34,22 @@ pub(crate) trait Simd: Copy + 'static {
     /// times the sum of the activations.
     const BIASED: bool;
 
+    /// `a`, but for the compiler a wall: it brings no load over it. Where a whole block is straight-line code, it would
+    /// otherwise keep what several steps load in registers that are not there.
+    #[inline(always)]
+    unsafe fn wall(a: Self::F) -> Self::F {
+        a
+    }
     /// Asks for the cache line at `at`, which need not be readable.
     unsafe fn prefetch(at: *const u8);
+    /// Asks for four cache lines at `at`.
+    #[inline(always)]
+    unsafe fn prefetch_four(at: *const u8) {
+        for line in 0..4 {
+            // SAFETY: the address may be any.
+            unsafe { Self::prefetch(at.wrapping_add(64 * line)) }
+        }
+    }
     /// 64 bytes at `from`.
     unsafe fn load(from: *const u8) -> Self::V;
     /// 64 bytes to `to`.
@@ -57,6 +73,12 @@ pub(crate) trait Simd: Copy + 'static {
     unsafe fn shl(a: Self::V, count: u32) -> Self::V;
     /// Lanes shifted right, zeros shifted in.
     unsafe fn shr(a: Self::V, count: u32) -> Self::V;
+    /// Bytes shifted right by less than eight, zeros shifted in.
+    #[inline(always)]
+    unsafe fn shr_bytes(a: Self::V, count: u32) -> Self::V {
+        // SAFETY: the caller's promise is ours.
+        unsafe { Self::and(Self::shr(a, count), Self::splat(0x0101_0101 * (0xff >> count))) }
+    }
     /// Lanes shifted right, the sign shifted in.
     unsafe fn sar(a: Self::V, count: u32) -> Self::V;
     /// Each byte of `index` (0..16) replaced by that entry of the 16 bytes at `table`.

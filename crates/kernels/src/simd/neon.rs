@@ -122,8 +122,35 @@ impl<D: Product> Simd for Arm<D> {
     const BIASED: bool = false;
 
     #[inline(always)]
+    unsafe fn wall(mut a: Self::F) -> Self::F {
+        let [b, c, d, e] = &mut a;
+        unsafe {
+            asm!(
+                "/* {b:v} {c:v} {d:v} {e:v} */",
+                b = inout(vreg) * b,
+                c = inout(vreg) * c,
+                d = inout(vreg) * d,
+                e = inout(vreg) * e,
+                options(nostack, preserves_flags)
+            );
+        }
+        a
+    }
+    #[inline(always)]
     unsafe fn prefetch(at: *const u8) {
         unsafe { asm!("prfm pldl1keep, [{at}]", at = in(reg) at, options(nomem, nostack, preserves_flags)) }
+    }
+    #[inline(always)]
+    unsafe fn prefetch_four(at: *const u8) {
+        unsafe {
+            asm!(
+                "prfm pldl1keep, [{at}]",
+                "prfm pldl1keep, [{at}, 64]",
+                "prfm pldl1keep, [{at}, 128]",
+                "prfm pldl1keep, [{at}, 192]",
+                at = in(reg) at, options(nomem, nostack, preserves_flags)
+            );
+        }
     }
     #[inline(always)]
     unsafe fn load(from: *const u8) -> Self::V {
@@ -184,6 +211,15 @@ impl<D: Product> Simd for Arm<D> {
             // There is no right shift by a register: it is a left shift by a negative count.
             let count = [vdupq_n_s32(-(count as i32)); 4];
             each!(vshlq_u32(a, count))
+        }
+    }
+    #[inline(always)]
+    unsafe fn shr_bytes(a: Self::V, count: u32) -> Self::V {
+        unsafe {
+            let count = [vdupq_n_s8(-(count as i8)); 4];
+            let bytes = each!(vreinterpretq_u8_u32(a));
+            let shifted = each!(vshlq_u8(bytes, count));
+            each!(vreinterpretq_u32_u8(shifted))
         }
     }
     #[inline(always)]

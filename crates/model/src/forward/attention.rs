@@ -1,9 +1,7 @@
 //! The first half of a layer: query, key and value products, rotation, the cache, attention, the output product.
 
 use std::ops::Range;
-use std::sync::{Mutex, PoisonError};
 
-use arrayvec::ArrayVec;
 use kernels::ops::attention::{self, Attention, Shape};
 use kernels::{Team, multiply, ops};
 
@@ -114,9 +112,6 @@ fn turn(
     });
 }
 
-/// Areas of the cache that are filled side by side: keys and values of 16 heads.
-const AREAS_PER_PHASE: usize = 32;
-
 /// Puts the batch's keys and values, `[token][kv_heads * head_dim]`, at their positions from `first` on.
 fn store(
     team: &Team,
@@ -128,32 +123,18 @@ fn store(
     width: usize,
 ) {
     type Store = fn(&Shape, &mut [u8], usize, &[f32]);
-    let head_dim = shape.head_dim;
-    let keys = layer
-        .keys
-        .chunks_exact_mut(shape.key_bytes())
-        .zip((0..).step_by(head_dim))
-        .map(|(area, lane)| (area, attention::store_key as Store, &keys[lane..]));
-    let values = layer
-        .values
-        .chunks_exact_mut(shape.value_bytes())
-        .zip((0..).step_by(head_dim))
-        .map(|(area, lane)| (area, attention::store_value as Store, &values[lane..]));
-    let mut areas = keys.chain(values);
-    loop {
-        // Locks that nobody waits for: they hand each area to the one thread that fills it.
-        let batch: ArrayVec<_, AREAS_PER_PHASE> =
-            areas.by_ref().take(AREAS_PER_PHASE).map(Mutex::new).collect();
-        let fill = |index: usize| {
-            let mut held = batch[index].lock().unwrap_or_else(PoisonError::into_inner);
-            let (area, store, x) = &mut *held;
-            for (token, x) in x.chunks(width).enumerate() {
-                store(&shape, area, first + token, &x[..head_dim]);
+    // One token is less work than starting the team: all heads are one chunk then.
+    let heads_per_chunk = if keys.len() == width { width / shape.head_dim } else { 1 };
+    let fill = |areas: &mut [u8], area_bytes: usize, store: Store, x: &[f32]| {
+        team.for_rows(areas, area_bytes, heads_per_chunk, &|first_head, areas| {
+            for (head, area) in areas.chunks_exact_mut(area_bytes).enumerate() {
+                let lane = (first_head + head) * shape.head_dim;
+                for (token, x) in x.chunks_exact(width).enumerate() {
+                    store(&shape, area, first + token, &x[lane..lane + shape.head_dim]);
+                }
             }
-        };
-        if batch.is_empty() {
-            return;
-        }
-        team.run(batch.len(), &fill);
-    }
+        });
+    };
+    fill(&mut layer.keys, shape.key_bytes(), attention::store_key, keys);
+    fill(&mut layer.values, shape.value_bytes(), attention::store_value, values);
 }

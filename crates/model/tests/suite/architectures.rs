@@ -1,11 +1,12 @@
 //! Every architecture of the table against the reference in straight loops, and against itself: the bits may depend
 //! neither on the number of threads nor on how the tokens are cut into batches.
 
-use crate::support::reference::Reference;
-use crate::support::{architectures, logits, open, open_default, relative_error, tokens};
 use kernels::Team;
 use model::KvType;
 use testkit::{TinyOptions, tiny_model};
+
+use crate::support::reference::Reference;
+use crate::support::{architectures, logits, open, open_default, relative_error, tokens};
 
 /// Sums of at most 96 `f32` products over seven layers stay within 2^-24 * 96 * 7 = 4e-5 of the reference. Keys and
 /// values are halves in both; one that lies between two halves may fall to the other side, 2^-11 of its size, but

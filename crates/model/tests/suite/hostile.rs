@@ -1,9 +1,11 @@
 //! Files that are well formed but make no model: each gets the error that says what is wrong, and none a panic.
 
-use crate::support::{architectures, open};
 use gguf::{Array, TensorSpec, Value};
-use model::Error;
+use kernels::Team;
+use model::{Error, KvType};
 use testkit::{F32, TinyModel, TinyOptions, tiny_model};
+
+use crate::support::{architectures, logits, open};
 
 fn tiny() -> TinyModel {
     tiny_model(&TinyOptions::new("llama"))
@@ -193,4 +195,51 @@ fn the_tokenizer_and_the_matrices_must_agree() {
     tiny.metadata.insert("tokenizer.ggml.tokens", Value::Array(Array::String(tokens)));
     let error = error_of(&tiny);
     assert!(matches!(&error, Error::Shape { tensor, .. } if tensor == "token_embd.weight"), "{error}");
+}
+
+#[test]
+fn no_value_of_any_key_panics() {
+    let more = [
+        "attention.sliding_window_pattern",
+        "rope.freq_base_swa",
+        "rope.scaling.factor",
+        "rope.scaling.type",
+        "rope.scaling.attn_factor",
+        "rope.scaling.original_context_length",
+        "attn_logit_softcapping",
+        "final_logit_softcapping",
+        "attention.sliding_window",
+        "expert_weights_scale",
+        "expert_weights_norm",
+    ];
+    let values = [
+        Value::U32(0),
+        Value::U32(1),
+        Value::U32(1000),
+        Value::U64(u64::MAX),
+        Value::I32(-1),
+        Value::F32(f32::NAN),
+        Value::F32(1e-30),
+        Value::F32(f32::MAX),
+        Value::Bool(false),
+        Value::String("yarn".to_owned()),
+        Value::Array(Array::U32(Vec::new())),
+        Value::Array(Array::Bool(vec![true; 2])),
+    ];
+    // The three whose keys differ most.
+    for architecture in ["gemma3", "phi3", "qwen3moe"] {
+        let whole = tiny_model(&TinyOptions { layers: 2, ..TinyOptions::new(architecture) });
+        let prefix = format!("{architecture}.");
+        let own = whole.metadata.iter().map(|(key, _)| key.to_owned()).filter(|key| key.starts_with(&prefix));
+        for key in own.chain(more.map(|key| format!("{prefix}{key}"))) {
+            for value in &values {
+                let mut tiny = whole.clone();
+                tiny.metadata.insert(key.clone(), value.clone());
+                // What opens must run as well.
+                if let Ok((_folder, model)) = open(&tiny) {
+                    logits(&model, &Team::new(1), KvType::F16, &[1, 2, 3], 2);
+                }
+            }
+        }
+    }
 }

@@ -5,11 +5,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::support::{logits, tokens};
 use kernels::Team;
 use model::{KvType, Model, Options, Residence};
 use tempfile::TempDir;
 use testkit::{TinyOptions, tiny_model};
+
+use crate::support::{logits, tokens};
 
 struct Place {
     folder: TempDir,

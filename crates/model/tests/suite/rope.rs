@@ -1,11 +1,12 @@
 //! Every way to scale rotary positions, each against the reference with the frequencies that its paper gives.
 
-use crate::support::reference::Reference;
-use crate::support::{logits, open, relative_error, tokens};
 use gguf::{TensorSpec, Value};
 use kernels::Team;
 use model::{KvCache, KvType, Logits, Workspace};
 use testkit::{F32, TinyModel, TinyOptions, tiny_model};
+
+use crate::support::reference::Reference;
+use crate::support::{logits, open, relative_error, tokens};
 
 const TOKENS: usize = 40;
 /// As for the architectures: rounding of `f32` sums and of keys and values to halves.

@@ -3,10 +3,11 @@
 
 use std::sync::Arc;
 
-use crate::support::{architectures, logits, open, open_default, relative_error, tokens};
 use kernels::Team;
 use model::{Error, KvCache, KvType, Logits, Model, Workspace};
 use testkit::TinyOptions;
+
+use crate::support::{architectures, logits, open, open_default, relative_error, tokens};
 
 const TOKENS: usize = 24;
 

@@ -49,8 +49,8 @@ pub(crate) struct Arguments {
 }
 
 const EXAMPLES: &str = "\
-Prefill is bound by 8-bit multiplication, decode by the bandwidth at which weights are read; both limits
-are measured in the same run. Speeds of a busy machine say little: quote ratios.
+Prefill is bound by 8-bit multiplication, decode by the bandwidth at which weights are read; both
+limits are measured in the same run. Speeds of a busy machine say little: quote ratios.
 
 Examples:
   pouch bench

@@ -58,7 +58,7 @@ pub(crate) fn run(arguments: Arguments, printer: &Printer) -> Result<(), Failure
         conversation.load(path)?;
     }
     interrupt::install()?;
-    printer.note(&format!("{}: {COMMANDS}", arguments.generation.model));
+    printer.note(&format!("{} listens; {COMMANDS}", arguments.generation.model));
 
     let mut input = Input::new()?;
     while let Some(line) = input.message()? {
@@ -66,7 +66,7 @@ pub(crate) fn run(arguments: Arguments, printer: &Printer) -> Result<(), Failure
         match line.split_once(' ').map_or((line, ""), |(word, rest)| (word, rest.trim())) {
             ("", _) => {}
             ("/exit" | "/quit", "") => break,
-            ("/help", "") => printer.note(COMMANDS),
+            ("/help", "") => printer.note(&format!("{COMMANDS}; a line that ends in \\ goes on in the next")),
             ("/reset", "") => {
                 conversation.reset();
                 printer.note("forgotten");
@@ -81,7 +81,7 @@ pub(crate) fn run(arguments: Arguments, printer: &Printer) -> Result<(), Failure
                 Err(error) => printer.error(&error.to_string()),
             },
             (word, _) if is_command(word) => {
-                printer.warning(&format!("there is no command {word}; there are {COMMANDS}"));
+                printer.warning(&format!("there is no command {word}; /help shows those there are"));
             }
             _ => answer(&mut machine, &mut conversation, line, printer)?,
         }

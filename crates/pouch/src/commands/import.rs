@@ -20,7 +20,7 @@ pub(crate) struct Arguments {
     /// The GGUF file to write
     target: PathBuf,
 
-    /// Number format of the matrices
+    /// Number format of the matrices; `source` keeps the checkpoint's own
     #[arg(long = "type", value_name = "TYPE", value_enum, default_value_t = Float::Source)]
     float: Float,
 
@@ -41,7 +41,6 @@ Examples:
 /// Number formats that can be written.
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
 enum Float {
-    /// As the checkpoint has them
     Source,
     F32,
     F16,

@@ -101,7 +101,8 @@ struct Memory {
 struct CacheMemory {
     context: usize,
     kv_cache_f16_bytes: u64,
-    kv_cache_q8_0_bytes: u64,
+    /// `None` where the model's heads do not fit its blocks.
+    kv_cache_q8_0_bytes: Option<u64>,
 }
 
 #[derive(Serialize)]
@@ -137,7 +138,7 @@ impl Report {
             CacheMemory {
                 context,
                 kv_cache_f16_bytes: bytes(KvType::F16),
-                kv_cache_q8_0_bytes: bytes(KvType::Q8_0),
+                kv_cache_q8_0_bytes: KvType::Q8_0.fits(config.head_dim).then(|| bytes(KvType::Q8_0)),
             }
         });
         let tensor = |info: &TensorInfo| Tensor {
@@ -216,7 +217,9 @@ impl Report {
             vec![("weights", self.memory.weights_bytes, "mapped from disk: the system can take it back")];
         if let Some(cache) = &self.memory.cache {
             rows.push(("KV cache f16", cache.kv_cache_f16_bytes, "taken as the context fills"));
-            rows.push(("KV cache q8_0", cache.kv_cache_q8_0_bytes, "instead, with --kv q8_0"));
+            rows.extend(
+                cache.kv_cache_q8_0_bytes.map(|bytes| ("KV cache q8_0", bytes, "instead, with --kv q8_0")),
+            );
         }
         let row = |(what, bytes, how): (&str, u64, &str)| {
             vec![format!("  {what}"), units::bytes(bytes), how.to_owned()]
@@ -310,7 +313,11 @@ fn bits(bytes: u64, parameters: u64) -> f64 {
 fn shown(value: &Value) -> String {
     match json(value) {
         serde_json::Value::String(text) => {
-            let line: String = text.escape_debug().collect();
+            let visible = |c: char| match c.is_control() {
+                true => c.escape_debug().to_string(),
+                false => c.to_string(),
+            };
+            let line: String = text.chars().map(visible).collect();
             match line.char_indices().nth(SHOWN_CHARACTERS) {
                 Some((end, _)) => format!("{}... ({} bytes)", &line[..end], text.len()),
                 None => line,

@@ -1,11 +1,11 @@
 //! Help texts, word for word.
 
-use crate::support::{Pouch, without_figures};
+use crate::support::Pouch;
 
 #[test]
 fn every_command_explains_itself() {
     let pouch = Pouch::new();
-    for command in ["", "run", "chat", "pull", "list", "rm", "info", "tokenize", "eval", "import"] {
+    for command in ["", "run", "chat", "pull", "list", "rm", "info", "tokenize", "eval", "import", "bench"] {
         let arguments = [command, "--help"];
         let ran = pouch.run(if command.is_empty() { &arguments[1..] } else { &arguments });
         assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), ""));
@@ -17,7 +17,6 @@ fn every_command_explains_itself() {
 #[test]
 fn the_version_is_told() {
     let ran = Pouch::new().run(&["--version"]);
-    assert_eq!(without_figures(&ran.stdout), "pouch N\n".replace('N', "N.N.N").replace("N.N.N", "N"));
     assert_eq!(ran.stdout, format!("pouch {}\n", env!("CARGO_PKG_VERSION")));
 }
 

@@ -82,17 +82,30 @@ fn eval_gives_perplexity_and_divergence() {
 }
 
 #[test]
+fn bench_gives_speeds_beside_the_machines_limits() {
+    let pouch = Pouch::new();
+    pouch.write_model("tiny.gguf");
+    let sizes = ["--prefill", "16", "--decode", "4", "--runs", "1"];
+    let object = pouch.object(&[&["bench", "tiny.gguf", "--json"][..], &sizes].concat());
+    insta::assert_snapshot!(shape(&object));
+    assert_eq!(object["models"][0]["prefill"][0]["tokens"], 16);
+}
+
+#[test]
 fn info_gives_types_bits_parameters_and_memory() {
     let pouch = Pouch::new();
     let q8_0 = gguf::types::by_name("Q8_0").unwrap().id;
-    pouch.write_model_with("tiny.gguf", |options| *options = options.clone().with_type(q8_0));
+    pouch.write_model_with("tiny.gguf", |options| {
+        *options = options.clone().with_type(q8_0);
+        options.head_dim = 32;
+    });
     let object = pouch.object(&["info", "tiny.gguf", "--json", "--tensors", "--context", "100"]);
     insta::assert_snapshot!(shape(&object));
     let matrices = &object["tensor_types"][0];
     assert_eq!((&matrices["type"], &matrices["bits_per_weight"]), (&"Q8_0".into(), &8.5.into()));
-    // 2 layers of 2 heads of 16 values, keys and values, 2 bytes each, at no less than 100 positions.
+    // 2 layers of 2 heads of 32 values, keys and values, 2 bytes each, at no less than 100 positions.
     let cache = object["memory"]["kv_cache_f16_bytes"].as_u64().unwrap();
-    assert!((25_600..2 * 25_600).contains(&cache), "{cache}");
+    assert!((51_200..2 * 51_200).contains(&cache), "{cache}");
     assert!(object["memory"]["kv_cache_q8_0_bytes"].as_u64().unwrap() < cache);
     assert_eq!(object["metadata"]["tokenizer.ggml.tokens"]["array"], "strings");
 }

@@ -26,7 +26,7 @@ fn a_model_is_pulled_listed_used_and_removed() {
     insta::assert_snapshot!("list", pouch.run(&["list"]).told());
 
     let removed = pouch.run(&["rm", NAME]);
-    assert_eq!(without_figures(&removed.stderr), format!("{NAME}: deleted, N MB freed\n"));
+    assert_eq!(without_figures(&removed.stderr), format!("{NAME}: deleted, N kB freed\n"));
     assert!(!pouch.path("cache/models/hf").exists(), "the prepared weights went with the model");
 }
 

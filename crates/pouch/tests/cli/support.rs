@@ -46,7 +46,7 @@ impl Pouch {
         std::fs::write(self.path(name), content).unwrap();
     }
 
-    /// Writes a tiny llama as `name`.
+    /// Writes a tiny llama as `name` whose greedy answers are text and end only where they are made to.
     pub(crate) fn write_model(&self, name: &str) {
         self.write_model_with(name, |_| {});
     }
@@ -54,6 +54,7 @@ impl Pouch {
     /// The same with changed options.
     pub(crate) fn write_model_with(&self, name: &str, change: impl FnOnce(&mut TinyOptions)) {
         let mut options = TinyOptions::new("llama");
+        options.endless = true;
         change(&mut options);
         tiny_model(&options).write(&self.path(name));
     }
@@ -96,7 +97,7 @@ impl Pouch {
 }
 
 impl Ran {
-    /// Everything in one text, for a snapshot: exit code, output, messages, with figures that vary as `N`.
+    /// Everything in one text, for a snapshot: exit code, output, messages, with figures as `N`.
     pub(crate) fn told(&self) -> String {
         let code = self.code.map_or("by a signal".to_owned(), |code| code.to_string());
         let part = |name: &str, text: &str| match text.is_empty() {
@@ -107,24 +108,19 @@ impl Ran {
     }
 }
 
-/// Every number as `N`: ports, sizes, speeds.
+/// Every number that stands alone as `N` (ports, sizes, speeds); digits in names stay.
 pub(crate) fn without_figures(text: &str) -> String {
+    let of_a_word = |c: char| c.is_alphanumeric() || matches!(c, '.' | '-' | '_');
     let mut out = String::with_capacity(text.len());
-    let mut characters = text.chars().peekable();
-    while let Some(c) = characters.next() {
-        if !c.is_ascii_digit() {
-            out.push(c);
-            continue;
-        }
-        out.push('N');
-        // A point belongs to the number only where a digit follows.
-        while let Some(&next) = characters.peek() {
-            let point = next == '.' && characters.clone().nth(1).is_some_and(|after| after.is_ascii_digit());
-            if !next.is_ascii_digit() && !point {
-                break;
-            }
-            characters.next();
-        }
+    let mut rest = text;
+    while let Some(first) = rest.chars().next() {
+        let end = rest.find(|c| of_a_word(c) != of_a_word(first)).unwrap_or(rest.len());
+        let (word, after) = rest.split_at(end);
+        let number = word.trim_end_matches('.');
+        let is_number = !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit() || b == b'.');
+        out.push_str(if is_number { "N" } else { number });
+        out.push_str(&word[number.len()..]);
+        rest = after;
     }
     out
 }

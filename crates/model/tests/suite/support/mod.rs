@@ -12,13 +12,12 @@ pub(crate) fn architectures() -> impl Iterator<Item = &'static str> {
     model::arch::TABLE.iter().map(|entry| entry.name)
 }
 
-/// Writes the model to a folder of its own and opens it there, its interleaved copy in the same folder.
+/// Writes the model to a folder of its own and opens it there.
 pub(crate) fn open(tiny: &TinyModel) -> Result<(TempDir, Model), Error> {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("tiny.gguf");
     tiny.write(&path);
-    let options = Options { cache_folder: Some(folder.path()), ..Options::default() };
-    Model::open(&path, &options).map(|model| (folder, model))
+    Model::open(&path, &Options::default()).map(|model| (folder, model))
 }
 
 /// The model of [`TinyOptions::new`] for an architecture.

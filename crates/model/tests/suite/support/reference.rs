@@ -102,7 +102,7 @@ impl<'a> Reference<'a> {
         let TinyOptions { heads, kv_heads, head_dim, .. } = *self.options;
         let (heads, kv_heads, head_dim) = (heads as usize, kv_heads as usize, head_dim as usize);
         let block = |name: &str| format!("blk.{layer}.{name}");
-        let local = self.gemma && layer % 6 != 5;
+        let local = self.gemma && self.options.window.is_some() && layer % 6 != 5;
         let window = if local || !self.gemma { self.options.window } else { None };
         let project = |x: &[f64], name: &str, merged_from: usize, count: usize| {
             let rows = count * head_dim;
