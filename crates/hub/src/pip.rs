@@ -60,7 +60,7 @@ fn download(package: &str, folder: &Path, pip: &PipSource) -> Result<PathBuf, Er
             .or_else(|| said.lines().map(str::trim).rfind(|line| !line.is_empty()));
         return Err(fail(match last {
             Some(line) => line.trim_start_matches("ERROR: ").to_owned(),
-            None => format!("it ended with {}", output.status),
+            None => format!("{} ended with {}", pip.python.display(), output.status),
         }));
     }
     let entries = fs::read_dir(folder).map_err(|source| Error::io("read", folder, source))?;

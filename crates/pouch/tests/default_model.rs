@@ -4,6 +4,8 @@
 //! `f32`, so free of any engine's rounding of activations. What is left between them and us is our own rounding of
 //! activations to 8 bits, and the tolerances are sized by that.
 
+#![allow(clippy::print_stdout)] // where the model comes from, in the log of a test that fails
+
 #[path = "../../text/tests/golden/mod.rs"]
 mod golden_text;
 

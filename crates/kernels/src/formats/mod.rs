@@ -54,6 +54,12 @@ const fn field(unit: usize, count: usize) -> Field {
     Field { unit, count }
 }
 
+/// Unpacks the bytes of a block into its values.
+type Dequantize = fn(&[u8], &mut [f32]);
+
+/// Rounds values to the bytes of a block.
+type Quantize = fn(&[f32], &mut [u8]);
+
 /// A number format: how many values a block holds, in how many bytes, and what to do with them.
 pub struct Format {
     /// The name as the file format's description spells it.
@@ -64,8 +70,8 @@ pub struct Format {
     pub values: usize,
     /// Bytes of a block.
     pub bytes: usize,
-    dequantize: fn(&[u8], &mut [f32]),
-    quantize: Option<fn(&[f32], &mut [u8])>,
+    dequantize: Dequantize,
+    quantize: Option<Quantize>,
     fields: &'static [Field],
     arrange: Option<fn(&mut [u8])>,
     pub(crate) kernels: fn(Tier) -> Kernels,

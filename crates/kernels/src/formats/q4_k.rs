@@ -95,7 +95,7 @@ impl Lanes for Q4K {
             for_each_step!(STEP in [0 1 2 3 4 5 6 7] {
                 for j in 0..8 {
                     let bytes = S::load(block.add(256 + 64 * (STEP / 2 * 8 + j)));
-                    sink.values(j, if STEP % 2 == 0 { low_nibble::<S>(bytes) } else { high_nibble::<S>(bytes) });
+                    sink.values(j, if STEP.is_multiple_of(2) { low_nibble::<S>(bytes) } else { high_nibble::<S>(bytes) });
                 }
                 let (scale, min) = six_bit_pair::<S>(block.add(64), STEP);
                 sink.step([S::mul(d, scale); 2], [S::mul(dmin, min); 2]);

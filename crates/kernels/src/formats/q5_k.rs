@@ -72,7 +72,7 @@ impl Lanes for Q5K {
             for_each_step!(STEP in [0 1 2 3 4 5 6 7] {
                 for_each_step!(J in [0 1 2 3 4 5 6 7] {
                     let bytes = S::load(block.add(768 + 64 * (STEP / 2 * 8 + J)));
-                    let low = if STEP % 2 == 0 { low_nibble::<S>(bytes) } else { high_nibble::<S>(bytes) };
+                    let low = if STEP.is_multiple_of(2) { low_nibble::<S>(bytes) } else { high_nibble::<S>(bytes) };
                     let fifth = bit_as_fifth::<S>(S::load(block.add(256 + 64 * J)), STEP);
                     sink.values(J, S::or(low, fifth));
                 });

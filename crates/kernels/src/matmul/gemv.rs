@@ -114,15 +114,7 @@ pub(crate) unsafe fn gemv<S: Simd, L: Lanes>(args: &Gemv) {
             sink.begin();
             for block in 0..args.blocks {
                 let at = weights.add(block * args.block_bytes);
-                let (ahead, mut line) = (at.wrapping_add(AHEAD), 0);
-                while line + 256 <= args.block_bytes {
-                    S::prefetch_four(ahead.wrapping_add(line));
-                    line += 256;
-                }
-                while line < args.block_bytes {
-                    S::prefetch(ahead.wrapping_add(line));
-                    line += 64;
-                }
+                S::prefetch_lines(at.wrapping_add(AHEAD), args.block_bytes);
                 L::block::<S, _>(at, &mut sink);
             }
             S::store_f32(args.out.add(group * LANES), sink.total);

@@ -40,8 +40,7 @@ Examples:
   pouch chat -m qwen2.5-0.5b --system \"You are a patient teacher.\"
   printf 'Hello\\nAnd in French?\\n' | pouch chat --quiet";
 
-const COMMANDS: &str =
-    "/reset, /save FILE, /load FILE, /help, /exit; Ctrl-C ends an answer, \\ at a line's end continues it";
+const COMMANDS: &str = "/reset, /save FILE, /load FILE, /help, /exit; Ctrl-C ends an answer";
 
 /// Lines of history that are kept.
 const HISTORY_LINES: usize = 1000;
