@@ -11,7 +11,7 @@
 //! Source: the `block_iq4_nl` and `kvalues_iq4nl` of ggml.
 
 use super::block::{self, Fields, f16_at, put_f16};
-use super::lanes::{Lanes, Sink, looked_up_nibbles};
+use super::lanes::{Lanes, Sink, looked_up_nibbles, step_bytes};
 use super::rounding::{nearest, peak};
 use crate::simd::Simd;
 
@@ -54,6 +54,7 @@ pub(crate) fn quantize(values: &[f32], block: &mut [u8]) {
 pub(crate) struct Iq4Nl;
 
 impl Lanes for Iq4Nl {
+    const STEP_BYTES: usize = step_bytes(VALUES, BYTES);
     const SIGNED: bool = true;
 
     #[inline(always)]

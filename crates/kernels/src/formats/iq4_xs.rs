@@ -12,7 +12,7 @@
 
 use super::block::{self, Fields, f16_at, put_f16};
 use super::iq4_nl::LEVELS;
-use super::lanes::{Lanes, Sink, for_each_step, looked_up_nibbles};
+use super::lanes::{Lanes, Sink, for_each_step, looked_up_nibbles, step_bytes};
 use super::rounding::{inverse, nearest, peak};
 use crate::simd::Simd;
 
@@ -66,6 +66,7 @@ pub(crate) fn quantize(values: &[f32], block: &mut [u8]) {
 pub(crate) struct Iq4Xs;
 
 impl Lanes for Iq4Xs {
+    const STEP_BYTES: usize = step_bytes(VALUES, BYTES);
     const SIGNED: bool = true;
 
     #[inline(always)]

@@ -11,7 +11,7 @@
 //! order of the values, and in that 255 is a scale like the others, not NaN.
 
 use super::block::{self, Fields};
-use super::lanes::{Lanes, Sink, high_nibble, low_nibble};
+use super::lanes::{Lanes, Sink, high_nibble, low_nibble, step_bytes};
 use super::rounding::{nearest, peak};
 use crate::simd::Simd;
 
@@ -77,6 +77,7 @@ const RAISED: [i8; 16] = {
 pub(crate) struct Mxfp4;
 
 impl Lanes for Mxfp4 {
+    const STEP_BYTES: usize = step_bytes(VALUES, BYTES);
     const BIAS: Option<u32> = Some(4);
 
     #[inline(always)]

@@ -11,7 +11,7 @@
 //! Source: the `block_q2_K` of ggml.
 
 use super::block::{self, Fields, f16_at, put_f16};
-use super::lanes::{Lanes, Sink, bits, for_each_step};
+use super::lanes::{Lanes, Sink, bits, for_each_step, step_bytes};
 use super::rounding::affine;
 use crate::simd::Simd;
 
@@ -57,6 +57,7 @@ pub(crate) fn quantize(values: &[f32], block: &mut [u8]) {
 pub(crate) struct Q2K;
 
 impl Lanes for Q2K {
+    const STEP_BYTES: usize = step_bytes(VALUES, BYTES);
     const HALVES: bool = true;
     const MINS: bool = true;
 

@@ -12,7 +12,7 @@
 //! Source: the `block_q3_K` of ggml.
 
 use super::block::{self, Fields, f16_at, put_f16};
-use super::lanes::{Lanes, Sink, bits, for_each_step};
+use super::lanes::{Lanes, Sink, bits, for_each_step, forget_loads, step_bytes};
 use super::rounding::symmetric;
 use crate::simd::Simd;
 
@@ -65,6 +65,7 @@ pub(crate) fn quantize(values: &[f32], block: &mut [u8]) {
 pub(crate) struct Q3K;
 
 impl Lanes for Q3K {
+    const STEP_BYTES: usize = step_bytes(VALUES, BYTES);
     const HALVES: bool = true;
     const BIAS: Option<u32> = Some(2);
 
@@ -92,6 +93,7 @@ impl Lanes for Q3K {
                 let first = S::mul(d, S::sub(bits::<S>(word, shift, 63), zero));
                 let second = S::mul(d, S::sub(bits::<S>(word, shift + 8, 63), zero));
                 sink.step([first, second], [S::splat_f32(0.0); 2]);
+                forget_loads();
             });
         }
     }

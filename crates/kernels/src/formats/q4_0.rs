@@ -8,7 +8,7 @@
 //! Source: the `block_q4_0` of ggml.
 
 use super::block::{self, Fields, f16_at, put_f16};
-use super::lanes::{Lanes, Sink, nibbles};
+use super::lanes::{Lanes, Sink, nibbles, step_bytes};
 use super::rounding::{inverse, peak};
 use crate::simd::Simd;
 
@@ -48,6 +48,7 @@ pub(crate) fn quantize(values: &[f32], block: &mut [u8]) {
 pub(crate) struct Q4_0;
 
 impl Lanes for Q4_0 {
+    const STEP_BYTES: usize = step_bytes(VALUES, BYTES);
     const BIAS: Option<u32> = Some(3);
 
     #[inline(always)]

@@ -9,7 +9,7 @@
 //! Source: the `block_q4_1` of ggml.
 
 use super::block::{self, Fields, f16_at, put_f16};
-use super::lanes::{Lanes, Sink, nibbles};
+use super::lanes::{Lanes, Sink, nibbles, step_bytes};
 use super::rounding::{inverse, range};
 use crate::simd::Simd;
 
@@ -51,6 +51,7 @@ pub(crate) fn quantize(values: &[f32], block: &mut [u8]) {
 pub(crate) struct Q4_1;
 
 impl Lanes for Q4_1 {
+    const STEP_BYTES: usize = step_bytes(VALUES, BYTES);
     const MINS: bool = true;
 
     #[inline(always)]

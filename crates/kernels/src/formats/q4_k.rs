@@ -11,7 +11,7 @@
 //! Source: the `block_q4_K` of ggml.
 
 use super::block::{self, Fields, f16_at, put_f16};
-use super::lanes::{Lanes, Sink, for_each_step, high_nibble, low_nibble, six_bit_pair};
+use super::lanes::{Lanes, Sink, for_each_step, high_nibble, low_nibble, six_bit_pair, step_bytes};
 use super::rounding::affine;
 use crate::simd::Simd;
 
@@ -85,6 +85,7 @@ pub(crate) fn put_scale_and_min(packed: &mut [u8], group: usize, scale: u8, min:
 pub(crate) struct Q4K;
 
 impl Lanes for Q4K {
+    const STEP_BYTES: usize = step_bytes(VALUES, BYTES);
     const MINS: bool = true;
 
     #[inline(always)]

@@ -9,7 +9,9 @@
 //! Source: the `block_q5_0` of ggml.
 
 use super::block::{self, Fields, f16_at, put_f16};
-use super::lanes::{Lanes, Sink, arrange_fifth_bits, bit_as_fifth, for_each_step, high_nibble, low_nibble};
+use super::lanes::{
+    Lanes, Sink, arrange_fifth_bits, bit_as_fifth, for_each_step, high_nibble, low_nibble, step_bytes,
+};
 use super::rounding::{inverse, peak};
 use crate::simd::Simd;
 
@@ -52,6 +54,7 @@ pub(crate) fn quantize(values: &[f32], block: &mut [u8]) {
 pub(crate) struct Q5_0;
 
 impl Lanes for Q5_0 {
+    const STEP_BYTES: usize = step_bytes(VALUES, BYTES);
     const BIAS: Option<u32> = Some(4);
 
     #[inline(always)]

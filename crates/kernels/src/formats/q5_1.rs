@@ -10,7 +10,9 @@
 //! Source: the `block_q5_1` of ggml.
 
 use super::block::{self, Fields, f16_at, put_f16};
-use super::lanes::{Lanes, Sink, arrange_fifth_bits, bit_as_fifth, for_each_step, high_nibble, low_nibble};
+use super::lanes::{
+    Lanes, Sink, arrange_fifth_bits, bit_as_fifth, for_each_step, high_nibble, low_nibble, step_bytes,
+};
 use super::rounding::{inverse, range};
 use crate::simd::Simd;
 
@@ -55,6 +57,7 @@ pub(crate) fn quantize(values: &[f32], block: &mut [u8]) {
 pub(crate) struct Q5_1;
 
 impl Lanes for Q5_1 {
+    const STEP_BYTES: usize = step_bytes(VALUES, BYTES);
     const MINS: bool = true;
 
     #[inline(always)]

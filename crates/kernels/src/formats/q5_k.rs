@@ -12,7 +12,9 @@
 //! Source: the `block_q5_K` of ggml.
 
 use super::block::{self, Fields, f16_at, put_f16};
-use super::lanes::{Lanes, Sink, bit_as_fifth, for_each_step, high_nibble, low_nibble, six_bit_pair};
+use super::lanes::{
+    Lanes, Sink, bit_as_fifth, for_each_step, forget_loads, high_nibble, low_nibble, six_bit_pair, step_bytes,
+};
 use super::q4_k::{put_scale_and_min, scale_and_min};
 use super::rounding::affine;
 use crate::simd::Simd;
@@ -62,6 +64,7 @@ pub(crate) fn quantize(values: &[f32], block: &mut [u8]) {
 pub(crate) struct Q5K;
 
 impl Lanes for Q5K {
+    const STEP_BYTES: usize = step_bytes(VALUES, BYTES);
     const MINS: bool = true;
 
     #[inline(always)]
@@ -78,6 +81,7 @@ impl Lanes for Q5K {
                 });
                 let (scale, min) = six_bit_pair::<S>(block.add(64), STEP);
                 sink.step([S::mul(d, scale); 2], [S::mul(dmin, min); 2]);
+                forget_loads();
             });
         }
     }

@@ -10,7 +10,7 @@
 //! Source: the `block_q6_K` of ggml.
 
 use super::block::{self, Fields, f16_at, put_f16};
-use super::lanes::{Lanes, Sink, for_each_step, high_nibble, low_nibble};
+use super::lanes::{Lanes, Sink, for_each_step, high_nibble, low_nibble, step_bytes};
 use super::rounding::symmetric;
 use crate::simd::Simd;
 
@@ -58,6 +58,7 @@ pub(crate) fn quantize(values: &[f32], block: &mut [u8]) {
 pub(crate) struct Q6K;
 
 impl Lanes for Q6K {
+    const STEP_BYTES: usize = step_bytes(VALUES, BYTES);
     const HALVES: bool = true;
     const BIAS: Option<u32> = Some(5);
 

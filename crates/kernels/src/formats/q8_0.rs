@@ -8,7 +8,7 @@
 //! Source: the `block_q8_0` of ggml.
 
 use super::block::{self, f16_at, put_f16};
-use super::lanes::{Lanes, Sink};
+use super::lanes::{Lanes, Sink, step_bytes};
 use super::rounding::{inverse, peak};
 use crate::simd::Simd;
 
@@ -45,6 +45,7 @@ pub(crate) fn quantize(values: &[f32], block: &mut [u8]) {
 pub(crate) struct Q8_0;
 
 impl Lanes for Q8_0 {
+    const STEP_BYTES: usize = step_bytes(VALUES, BYTES);
     const SIGNED: bool = true;
 
     #[inline(always)]

@@ -3,6 +3,7 @@
 
 use std::marker::PhantomData;
 
+use super::lanes::step_bytes;
 use super::{Lanes, Sink};
 use crate::simd::{LANES, Simd};
 
@@ -50,6 +51,7 @@ fn unpack<B: Blocks>(blocks: &[u8]) -> Unpacked {
 }
 
 impl<B: Blocks> Lanes for ScalarLanes<B> {
+    const STEP_BYTES: usize = step_bytes(B::VALUES, B::BYTES);
     const HALVES: bool = true;
     const MINS: bool = true;
     const SIGNED: bool = true;

@@ -38,6 +38,9 @@ struct Dot<S: Simd, L: Lanes> {
     q: *const i8,
     scale: *const f32,
     sums: *const [i32; 2],
+    /// The weights that will be wanted in a while; a few lines are asked for in each step, for a burst of them would
+    /// hold up everything else.
+    ahead: *const u8,
     marker: PhantomData<L>,
 }
 
@@ -86,6 +89,10 @@ impl<S: Simd, L: Lanes> Sink<S> for Dot<S, L> {
                     self.total = S::fma(S::splat_f32(-(*self.scale * sum as f32)), min[half], self.total);
                 }
             }
+            for line in 0..L::STEP_BYTES.div_ceil(64) {
+                S::prefetch(self.ahead.wrapping_add(64 * line));
+            }
+            self.ahead = self.ahead.wrapping_add(L::STEP_BYTES);
             self.q = self.q.add(BLOCK);
             self.scale = self.scale.add(1);
             self.sums = self.sums.add(1);
@@ -109,12 +116,12 @@ pub(crate) unsafe fn gemv<S: Simd, L: Lanes>(args: &Gemv) {
                 q: args.q,
                 scale: args.scale,
                 sums: args.sums,
+                ahead: weights.wrapping_add(AHEAD),
                 marker: PhantomData,
             };
             sink.begin();
             for block in 0..args.blocks {
                 let at = weights.add(block * args.block_bytes);
-                S::prefetch_lines(at.wrapping_add(AHEAD), args.block_bytes);
                 L::block::<S, _>(at, &mut sink);
             }
             S::store_f32(args.out.add(group * LANES), sink.total);

@@ -42,16 +42,6 @@ pub(crate) trait Simd: Copy + 'static {
     }
     /// Asks for the cache line at `at`, which need not be readable.
     unsafe fn prefetch(at: *const u8);
-    /// Asks for the cache lines of `bytes` bytes at `at`. One by one: four at a time are a fifth slower with AVX-512.
-    #[inline(always)]
-    unsafe fn prefetch_lines(at: *const u8, bytes: usize) {
-        let mut line = 0;
-        while line < bytes {
-            // SAFETY: the address may be any.
-            unsafe { Self::prefetch(at.wrapping_add(line)) };
-            line += 64;
-        }
-    }
     /// 64 bytes at `from`.
     unsafe fn load(from: *const u8) -> Self::V;
     /// 64 bytes to `to`.

@@ -141,27 +141,6 @@ impl<D: Product> Simd for Arm<D> {
         unsafe { asm!("prfm pldl1keep, [{at}]", at = in(reg) at, options(nomem, nostack, preserves_flags)) }
     }
     #[inline(always)]
-    unsafe fn prefetch_lines(at: *const u8, bytes: usize) {
-        // The loop would cost more instructions than the prefetches: a fifth of all of a one-token product.
-        let mut line = 0;
-        while line + 256 <= bytes {
-            unsafe {
-                asm!(
-                    "prfm pldl1keep, [{at}]",
-                    "prfm pldl1keep, [{at}, 64]",
-                    "prfm pldl1keep, [{at}, 128]",
-                    "prfm pldl1keep, [{at}, 192]",
-                    at = in(reg) at.wrapping_add(line), options(nomem, nostack, preserves_flags)
-                );
-            }
-            line += 256;
-        }
-        while line < bytes {
-            unsafe { Self::prefetch(at.wrapping_add(line)) };
-            line += 64;
-        }
-    }
-    #[inline(always)]
     unsafe fn load(from: *const u8) -> Self::V {
         unsafe {
             let at = [from, from.add(16), from.add(32), from.add(48)];

@@ -69,7 +69,6 @@ unsafe fn operations<S: Simd>(bytes: &Bytes) -> Results {
             }};
         }
         S::prefetch(std::ptr::null());
-        S::prefetch_lines(std::ptr::null(), 1000);
         let (a, b) = (S::load(bytes.a.as_ptr()), S::load(bytes.b.as_ptr()));
         ints!("load", a);
         ints!("splat", S::splat(0xdead_beef));
