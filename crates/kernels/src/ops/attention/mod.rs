@@ -1,0 +1,227 @@
+//! Attention over a key-value cache, without ever writing a matrix of scores (online softmax: Milakov and
+//! Gimelshein, 2018; FlashAttention: Dao et al., 2022).
+//!
+//! Keys lie with 16 positions side by side, one a lane, so that scores of 16 positions come out as a vector;
+//! values lie position by position. All query heads that share a key-value head are computed together. The cache
+//! is cut into spans at fixed positions and each row's sums are built span by span, block by block, in the same
+//! order, so that the result depends neither on the number of threads nor on how many tokens are computed together.
+
+mod cache;
+mod tile;
+
+pub use cache::{KvType, Shape, store_key, store_value};
+
+use std::ops::Range;
+
+use tile::{BLOCK, RowPointers, Tile, blocks_of_tile};
+
+use crate::cpu::{self, Tier};
+use crate::simd::LANES;
+use crate::team::{Shareable, Team};
+
+/// Positions that one worker takes when few tokens are computed: long enough to be worth a chunk.
+const SPAN: usize = 512;
+
+/// At most so many query rows (tokens times heads) share one reading of the cache.
+const ROWS: usize = 64;
+
+/// What attends to what.
+#[derive(Clone, Copy, Debug)]
+pub struct Attention<'a> {
+    /// The cache of one key-value head.
+    pub shape: Shape,
+    /// `[kv_head][key_bytes]`
+    pub keys: &'a [u8],
+    /// `[kv_head][value_bytes]`
+    pub values: &'a [u8],
+    /// `[token][head][head_dim]`; heads `h * heads / kv_heads ..` share key-value head `h`.
+    pub queries: &'a [f32],
+    /// Query heads, a multiple of `kv_heads`.
+    pub heads: usize,
+    /// Key-value heads.
+    pub kv_heads: usize,
+    /// Position of the first token; token t attends to all positions up to its own, `first_position + t`.
+    pub first_position: usize,
+    /// At most so many of the latest positions, if the window slides.
+    pub window: Option<usize>,
+    /// Factor of the scores.
+    pub scale: f32,
+    /// Scores become `cap * tanh(score / cap)`.
+    pub softcap: Option<f32>,
+}
+
+/// Buffers of [`attend`], allocated once.
+#[derive(Debug, Default)]
+pub struct AttentionScratch {
+    /// `[unit][row][padded + 2]`: the sums of a span, then its largest score and its sum of weights.
+    partials: Vec<f32>,
+}
+
+impl AttentionScratch {
+    /// Room for attention of `heads` heads of `head_dim` over up to `capacity` positions.
+    pub fn new(heads: usize, head_dim: usize, capacity: usize) -> AttentionScratch {
+        let row = head_dim.next_multiple_of(LANES) + 2;
+        AttentionScratch { partials: vec![0.0; FEW * heads * row * capacity.div_ceil(SPAN)] }
+    }
+}
+
+/// Up to so many tokens, spans of the cache are computed by different workers; with more there are tokens enough
+/// to share out.
+const FEW: usize = 8;
+
+/// Writes the attention of all tokens and heads to `out`, `[token][head][head_dim]`.
+///
+/// # Panics
+/// If a length does not fit the shape, or positions lie outside of the cache.
+pub fn attend(team: &Team, attention: &Attention<'_>, scratch: &mut AttentionScratch, out: &mut [f32]) {
+    let Attention { shape, keys, values, queries, heads, kv_heads, first_position, .. } = *attention;
+    let token_values = heads * shape.head_dim;
+    assert!(heads.is_multiple_of(kv_heads) && shape.kv_type.fits(shape.head_dim), "shape of the heads");
+    assert!(queries.len() == out.len() && queries.len().is_multiple_of(token_values), "queries and outputs");
+    assert!(keys.len() == kv_heads * shape.key_bytes(), "bytes of the keys");
+    assert!(values.len() == kv_heads * shape.value_bytes(), "bytes of the values");
+    let tokens = queries.len() / token_values;
+    let end = first_position.checked_add(tokens);
+    assert!(end.is_some_and(|end| end <= shape.capacity), "positions outside of the cache");
+    let group = heads / kv_heads;
+    let target = Shareable(out.as_mut_ptr());
+    if tokens > FEW {
+        let tile = (ROWS / group).clamp(1, tokens);
+        team.run(tokens.div_ceil(tile) * kv_heads, &|chunk| {
+            // The last tokens see most of the cache: they start first.
+            let (first, kv_head) = ((tokens.div_ceil(tile) - 1 - chunk / kv_heads) * tile, chunk % kv_heads);
+            let rows = Rows { attention, kv_head, group, tokens: first..tokens.min(first + tile) };
+            rows.whole(target);
+        });
+        return;
+    }
+    let row_len = shape.padded() + 2;
+    let spans = (first_position + tokens).div_ceil(SPAN);
+    let per_span = tokens * group * row_len;
+    let needed = kv_heads * spans * per_span;
+    if scratch.partials.len() < needed {
+        scratch.partials.resize(needed, 0.0);
+    }
+    let rows = |kv_head| Rows { attention, kv_head, group, tokens: 0..tokens };
+    team.for_rows(&mut scratch.partials[..needed], per_span, 1, &|unit, partial| {
+        rows(unit / spans).span(unit % spans, partial);
+    });
+    for (kv_head, partials) in scratch.partials[..needed].chunks_exact_mut(spans * per_span).enumerate() {
+        let (total, later) = partials.split_at_mut(per_span);
+        for partial in later.chunks_exact(per_span) {
+            merge(total, partial, row_len);
+        }
+        rows(kv_head).finish(total, target);
+    }
+}
+
+/// The query rows of some tokens that share a key-value head, `[token][head of the group]`.
+struct Rows<'a> {
+    attention: &'a Attention<'a>,
+    kv_head: usize,
+    group: usize,
+    tokens: Range<usize>,
+}
+
+impl Rows<'_> {
+    fn count(&self) -> usize {
+        self.tokens.len() * self.group
+    }
+
+    /// Index of a row's first value in queries and outputs.
+    fn place(&self, row: usize) -> usize {
+        let Attention { shape, heads, .. } = *self.attention;
+        let token = self.tokens.start + row / self.group;
+        (token * heads + self.kv_head * self.group + row % self.group) * shape.head_dim
+    }
+
+    /// The positions that a row sees.
+    fn visible(&self, row: usize) -> Range<usize> {
+        let end = self.attention.first_position + self.tokens.start + row / self.group + 1;
+        self.attention.window.map_or(0, |window| end.saturating_sub(window))..end
+    }
+
+    /// All spans, one after another.
+    fn whole(&self, out: Shareable<f32>) {
+        let row_len = self.attention.shape.padded() + 2;
+        let len = self.count() * row_len;
+        crate::matmul::with_floats(2 * len, |buffer| {
+            let (total, partial) = buffer.split_at_mut(len);
+            let first = self.visible(0).start / SPAN;
+            let spans = self.visible(self.count() - 1).end.div_ceil(SPAN);
+            self.span(first, total);
+            for span in first + 1..spans {
+                self.span(span, partial);
+                merge(total, partial, row_len);
+            }
+            self.finish(total, out);
+        });
+    }
+
+    /// The sums of one span, `[row][padded + 2]`.
+    fn span(&self, span: usize, partial: &mut [f32]) {
+        let Attention { shape, keys, values, queries, scale, softcap, .. } = *self.attention;
+        let row_len = shape.padded() + 2;
+        for row in partial.chunks_exact_mut(row_len) {
+            row.fill(0.0);
+            row[row_len - 2] = f32::NEG_INFINITY;
+        }
+        let keys = &keys[self.kv_head * shape.key_bytes()..][..shape.key_bytes()];
+        let values = &values[self.kv_head * shape.value_bytes()..][..shape.value_bytes()];
+        let most = if cpu::tier() == Tier::Avx512 { 8 } else { 4 };
+        let blocks = span * SPAN / BLOCK..(span + 1) * SPAN / BLOCK;
+        let mut row = 0;
+        while row < self.count() {
+            let count = most.min(self.count() - row);
+            let mut tile = Tile {
+                shape,
+                keys: keys.as_ptr(),
+                values: values.as_ptr(),
+                rows: [RowPointers::default(); 8],
+                count,
+                scale,
+                softcap: softcap.unwrap_or(0.0),
+            };
+            for at in 0..count {
+                tile.rows[at] = RowPointers {
+                    query: queries[self.place(row + at)..].as_ptr(),
+                    sums: partial[(row + at) * row_len..].as_mut_ptr(),
+                    visible: (self.visible(row + at).start, self.visible(row + at).end),
+                };
+            }
+            let seen = self.visible(row).start..self.visible(row + count - 1).end;
+            let blocks = blocks.start.max(seen.start / BLOCK)..blocks.end.min(seen.end.div_ceil(BLOCK));
+            // SAFETY: rows point at `head_dim` queries and `row_len` sums each; `attend` saw that the cache has the
+            // bytes of its capacity and that all visible positions lie within it.
+            unsafe { blocks_of_tile(&tile, blocks.start, blocks.end) };
+            row += count;
+        }
+    }
+
+    /// Divides by the sum of weights and writes the rows out.
+    fn finish(&self, total: &[f32], out: Shareable<f32>) {
+        let head_dim = self.attention.shape.head_dim;
+        for (row, sums) in total.chunks_exact(self.attention.shape.padded() + 2).enumerate() {
+            let inverse = 1.0 / sums[sums.len() - 1];
+            // SAFETY: a row's place lies within `out`, as within the queries, and no other chunk has this row.
+            let out = unsafe { std::slice::from_raw_parts_mut(out.pointer().add(self.place(row)), head_dim) };
+            out.iter_mut().zip(sums).for_each(|(out, sum)| *out = sum * inverse);
+        }
+    }
+}
+
+/// Adds the sums of a later span to those of the earlier ones.
+fn merge(total: &mut [f32], later: &[f32], row_len: usize) {
+    for (total, later) in total.chunks_exact_mut(row_len).zip(later.chunks_exact(row_len)) {
+        let (largest, weights) = (row_len - 2, row_len - 1);
+        if later[largest] == f32::NEG_INFINITY {
+            continue;
+        }
+        let both = total[largest].max(later[largest]);
+        let (old, new) = ((total[largest] - both).exp(), (later[largest] - both).exp());
+        for at in (0..largest).chain([weights]) {
+            total[at] = total[at] * old + later[at] * new;
+        }
+        total[largest] = both;
+    }
+}
