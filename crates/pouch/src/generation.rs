@@ -65,6 +65,18 @@ pub(crate) struct GenerationArguments {
 const SAMPLING: &str = "Sampling";
 const MACHINE: &str = "Machine";
 
+/// Options of the commands that measure a model.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Compute {
+    /// Threads to compute with [default: all cores this process may use]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub(crate) threads: Option<u16>,
+
+    /// Number format of the keys and values kept for the context
+    #[arg(long, value_name = "FORMAT", value_enum, default_value_t = Kv::F16)]
+    pub(crate) kv: Kv,
+}
+
 /// Number formats of the KV cache.
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
 pub(crate) enum Kv {

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::commands::MODEL_HELP;
 use crate::errors::Failure;
-use crate::generation::{Kv, team};
+use crate::generation::{Compute, team};
 use crate::models;
 use crate::printer::{Printer, Unit};
 
@@ -35,13 +35,8 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..))]
     runs: u16,
 
-    /// Threads to compute with [default: all cores this process may use]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
-    threads: Option<u16>,
-
-    /// Number format of the keys and values kept for the context
-    #[arg(long, value_name = "FORMAT", value_enum, default_value_t = Kv::F16)]
-    kv: Kv,
+    #[command(flatten)]
+    compute: Compute,
 
     /// Print one JSON object
     #[arg(long)]
@@ -101,7 +96,7 @@ const BATCH: usize = 512;
 const BANDWIDTH_BYTES: usize = 256 << 20;
 
 pub(crate) fn run(arguments: Arguments, printer: &Printer) -> Result<(), Failure> {
-    let team = team(arguments.threads);
+    let team = team(arguments.compute.threads);
     let mut output = Output {
         threads: team.threads(),
         isa: kernels::cpu::tier().name(),
@@ -131,7 +126,7 @@ fn measure(
         model,
         team,
         workspace: Workspace::new(&model.config, BATCH.min(capacity)),
-        cache: KvCache::new(&model.config, capacity, arguments.kv.into())?,
+        cache: KvCache::new(&model.config, capacity, arguments.compute.kv.into())?,
     };
     let config = &model.config;
     let experts = config.experts.as_ref().map_or(0, |experts| experts.used);

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use crate::commands::MODEL_HELP;
 use crate::errors::{Failure, InFile};
-use crate::generation::{Kv, team};
+use crate::generation::{Compute, team};
 use crate::printer::{Printer, Unit};
 use crate::{models, prompt};
 
@@ -36,13 +36,8 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "OTHER")]
     against: Option<String>,
 
-    /// Threads to compute with [default: all cores this process may use]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
-    threads: Option<u16>,
-
-    /// Number format of the keys and values kept for the context
-    #[arg(long, value_name = "FORMAT", value_enum, default_value_t = Kv::F16)]
-    kv: Kv,
+    #[command(flatten)]
+    compute: Compute,
 
     /// Print one JSON object
     #[arg(long)]
@@ -86,10 +81,13 @@ struct Against<'a> {
 
 pub(crate) fn run(arguments: Arguments, printer: &Printer) -> Result<(), Failure> {
     let text = prompt::read(&arguments.text)?;
-    let team = team(arguments.threads);
+    let team = team(arguments.compute.threads);
     let model = models::open(&arguments.model, &team, printer)?;
-    let options =
-        Options { context: arguments.context, windows: arguments.chunks, kv_type: arguments.kv.into() };
+    let options = Options {
+        context: arguments.context,
+        windows: arguments.chunks,
+        kv_type: arguments.compute.kv.into(),
+    };
     let bar = printer.bar("measuring", None, Unit::Count);
     let mut progress = |progress: Progress| {
         bar.set_length(progress.windows as u64);

@@ -1,6 +1,6 @@
 //! The inner loops: a few query rows over blocks of positions, scores, weights and values.
 
-use super::cache::{GROUP, GROUP_BYTES, KvType, Shape};
+use super::cache::{GROUP, GROUP_BYTES, KvType, Shape, round_group};
 use crate::ops::softcap;
 use crate::simd::{LANES, Simd, exp, per_tier};
 
@@ -131,15 +131,10 @@ impl RoundedQueries {
                 // SAFETY: the row has `head_dim` queries, whole groups of them.
                 let values =
                     unsafe { std::slice::from_raw_parts(tile.rows[r].query.add(group * GROUP), GROUP) };
-                let largest = values.iter().fold(0f32, |largest, value| largest.max(value.abs()));
-                let d = largest / 127.0;
-                let inverse = if d > 0.0 { 1.0 / d } else { 0.0 };
-                let mut sum = 0;
-                for (at, value) in values.iter().enumerate() {
-                    let q = (value * inverse).round_ties_even() as i8;
-                    rounded.q[r][group * GROUP + at] = q;
-                    sum += i32::from(q);
-                }
+                let mut q = [0; GROUP];
+                let d = round_group(values, &mut q);
+                let sum: i32 = q.iter().copied().map(i32::from).sum();
+                rounded.q[r][group * GROUP..(group + 1) * GROUP].copy_from_slice(&q);
                 rounded.scale[r][group] = d;
                 rounded.sums[r][group] = if S::BIASED { -(sum << 7) } else { 0 };
             }
