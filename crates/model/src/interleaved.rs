@@ -21,7 +21,7 @@ use crate::fingerprint::Fingerprint;
 use crate::plan::Plan;
 
 /// Raised whenever the kernels' layout or this file's header changes, so that old copies are left alone.
-const LAYOUT_VERSION: u64 = 1;
+const LAYOUT_VERSION: u64 = 2;
 const MAGIC: u64 = u64::from_le_bytes(*b"PouchCpy");
 
 /// Header: magic, layout version, key (2 words), bytes of the whole file, check of all these (2 words); zeros up to

@@ -4,10 +4,15 @@
 //! All formats pack their small integers in stripes (see [`Fields`]), so a format's file only says which bits
 //! and runs, and what the integers mean.
 
+use std::ops::Range;
+
 use crate::half::{f16_to_f32, f32_to_f16};
 
 /// The most values a block of any format holds.
 pub(crate) const MOST_VALUES: usize = 256;
+
+/// The most bytes of a block that is reordered before interleaving.
+pub(crate) const MOST_BYTES: usize = 210;
 
 /// Unsigned fields of `bits` bits (1, 2 or 4), packed into bytes in stripes: a stripe is `run` consecutive
 /// bytes, whose lowest bits hold the first `run` fields, the next bits the next `run` fields, and so on; then
@@ -86,4 +91,23 @@ pub(crate) fn dequantize(integers: Integers, block: &[u8], out: &mut [f32]) {
     for (i, out) in out.iter_mut().enumerate() {
         *out = scale[i / 16] * f32::from(q[i]) - min[i / 16];
     }
+}
+
+/// Puts the `runs` of a block, which cover it, one after another.
+pub(crate) fn reorder(block: &mut [u8], runs: impl IntoIterator<Item = Range<usize>>) {
+    let mut file = [0; MOST_BYTES];
+    let file = &mut file[..block.len()];
+    file.copy_from_slice(block);
+    let mut at = 0;
+    for run in runs {
+        let count = run.len();
+        block[at..at + count].copy_from_slice(&file[run]);
+        at += count;
+    }
+    debug_assert_eq!(at, block.len(), "runs that cover the block");
+}
+
+/// Runs of four bytes, from `first` and from `second` by turns, 32 bytes of each.
+pub(crate) fn by_turns(first: usize, second: usize) -> impl Iterator<Item = Range<usize>> {
+    (0..32).step_by(4).flat_map(move |at| [first + at..first + at + 4, second + at..second + at + 4])
 }

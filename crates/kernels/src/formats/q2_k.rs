@@ -10,7 +10,7 @@
 //!
 //! Source: the `block_q2_K` of ggml.
 
-use super::block::{self, Fields, f16_at, put_f16};
+use super::block::{self, Fields, f16_at, put_f16, reorder};
 use super::lanes::{Lanes, Sink, bits, for_each_step, step_bytes};
 use super::rounding::affine;
 use crate::simd::Simd;
@@ -53,7 +53,12 @@ pub(crate) fn quantize(values: &[f32], block: &mut [u8]) {
     put_f16(block, 82, rounded.dmin);
 }
 
-/// 16 interleaved rows: the scale bytes by fours, the value bytes by fours, `d`, `dmin`.
+/// Orders a block as it is read: `d` and `dmin` first.
+pub(crate) fn arrange(block: &mut [u8]) {
+    reorder(block, [80..84, 0..80]);
+}
+
+/// 16 interleaved rows of blocks that [`arrange`] ordered: `d`, `dmin`, the scale bytes by fours, the value bytes by fours.
 pub(crate) struct Q2K;
 
 impl Lanes for Q2K {
@@ -65,14 +70,14 @@ impl Lanes for Q2K {
     unsafe fn block<S: Simd, K: Sink<S>>(block: *const u8, sink: &mut K) {
         // SAFETY: offsets lie within 16 blocks; the tier is the caller's promise.
         unsafe {
-            let (d, dmin) = (S::load_f16(block.add(1280)), S::load_f16(block.add(1312)));
+            let (d, dmin) = (S::load_f16(block), S::load_f16(block.add(32)));
             for_each_step!(STEP in [0 1 2 3 4 5 6 7] {
                 for_each_step!(J in [0 1 2 3 4 5 6 7] {
-                    let bytes = S::load(block.add(256 + 64 * (STEP / 4 * 8 + J)));
+                    let bytes = S::load(block.add(320 + 64 * (STEP / 4 * 8 + J)));
                     let two = S::shr(bytes, 2 * (STEP % 4) as u32);
                     sink.values(J, S::and(two, S::splat(0x0303_0303)));
                 });
-                let word = S::load(block.add(64 * (STEP / 2)));
+                let word = S::load(block.add(64 + 64 * (STEP / 2)));
                 let shift = 16 * (STEP % 2) as u32;
                 let (first, second) = (bits::<S>(word, shift, 15), bits::<S>(word, shift + 8, 15));
                 let (low, high) = (bits::<S>(word, shift + 4, 15), bits::<S>(word, shift + 12, 15));

@@ -11,7 +11,7 @@
 //!
 //! Source: the `block_q3_K` of ggml.
 
-use super::block::{self, Fields, f16_at, put_f16};
+use super::block::{self, Fields, by_turns, f16_at, put_f16, reorder};
 use super::lanes::{Lanes, Sink, bits, for_each_step, forget_loads, step_bytes};
 use super::rounding::symmetric;
 use crate::simd::Simd;
@@ -61,7 +61,13 @@ pub(crate) fn quantize(values: &[f32], block: &mut [u8]) {
     put_f16(block, 108, rounded.d);
 }
 
-/// 16 interleaved rows: the high bits by four bytes, the low bits by four bytes, the three words of scales, `d`.
+/// Orders a block as it is read: `d`, the three words of scales, then the high bits by turns with the low bits that they
+/// are first needed with, then the other low bits.
+pub(crate) fn arrange(block: &mut [u8]) {
+    reorder(block, [108..110, 96..108].into_iter().chain(by_turns(0, 32)).chain([64..96]));
+}
+
+/// 16 interleaved rows of blocks that [`arrange`] ordered.
 pub(crate) struct Q3K;
 
 impl Lanes for Q3K {
@@ -73,14 +79,15 @@ impl Lanes for Q3K {
     unsafe fn block<S: Simd, K: Sink<S>>(block: *const u8, sink: &mut K) {
         // SAFETY: offsets lie within 16 blocks; the tier is the caller's promise.
         unsafe {
-            let d = S::load_f16(block.add(1728));
+            let d = S::load_f16(block);
             let (four, two) = (S::splat(0x0f0f_0f0f), S::splat(0x0303_0303));
-            let packed = [S::load(block.add(1536)), S::load(block.add(1600)), S::load(block.add(1664))];
+            let packed = [S::load(block.add(32)), S::load(block.add(96)), S::load(block.add(160))];
             for_each_step!(STEP in [0 1 2 3 4 5 6 7] {
                 for_each_step!(J in [0 1 2 3 4 5 6 7] {
-                    let bytes = S::load(block.add(512 + 64 * (STEP / 4 * 8 + J)));
+                    let at = if STEP < 4 { 288 + 128 * J } else { 1248 + 64 * J };
+                    let bytes = S::load(block.add(at));
                     let low = S::and(S::shr(bytes, 2 * (STEP % 4) as u32), two);
-                    let high = S::shl(S::and(S::shr(S::load(block.add(64 * J)), STEP as u32), S::splat(0x0101_0101)), 2);
+                    let high = S::shl(S::and(S::shr(S::load(block.add(224 + 128 * J)), STEP as u32), S::splat(0x0101_0101)), 2);
                     sink.values(J, S::or(low, high));
                 });
                 // Scales 4w .. 4w + 4: four low bits from the first two words, two high bits from the third.

@@ -11,7 +11,9 @@
 //!
 //! Source: the `block_q5_K` of ggml.
 
-use super::block::{self, Fields, f16_at, put_f16};
+use std::iter;
+
+use super::block::{self, Fields, by_turns, f16_at, put_f16, reorder};
 use super::lanes::{
     Lanes, Sink, bit_as_fifth, for_each_step, forget_loads, high_nibble, low_nibble, six_bit_pair, step_bytes,
 };
@@ -60,7 +62,12 @@ pub(crate) fn quantize(values: &[f32], block: &mut [u8]) {
     }
 }
 
-/// 16 interleaved rows: `d`, `dmin`, the three words of scales and minimums, the fifth bits and then the bytes by fours.
+/// Orders a block as it is read: the fifth bits by turns with the bytes that they are first needed with.
+pub(crate) fn arrange(block: &mut [u8]) {
+    reorder(block, iter::once(0..16).chain(by_turns(16, 48)).chain([80..176]));
+}
+
+/// 16 interleaved rows of blocks that [`arrange`] ordered: `d`, `dmin`, the three words of scales and minimums, bytes.
 pub(crate) struct Q5K;
 
 impl Lanes for Q5K {
@@ -74,9 +81,10 @@ impl Lanes for Q5K {
             let (d, dmin) = (S::load_f16(block), S::load_f16(block.add(32)));
             for_each_step!(STEP in [0 1 2 3 4 5 6 7] {
                 for_each_step!(J in [0 1 2 3 4 5 6 7] {
-                    let bytes = S::load(block.add(768 + 64 * (STEP / 2 * 8 + J)));
+                    let at = if STEP < 2 { 320 + 128 * J } else { 768 + 64 * (STEP / 2 * 8 + J) };
+                    let bytes = S::load(block.add(at));
                     let low = if STEP.is_multiple_of(2) { low_nibble::<S>(bytes) } else { high_nibble::<S>(bytes) };
-                    let fifth = bit_as_fifth::<S>(S::load(block.add(256 + 64 * J)), STEP);
+                    let fifth = bit_as_fifth::<S>(S::load(block.add(256 + 128 * J)), STEP);
                     sink.values(J, S::or(low, fifth));
                 });
                 let (scale, min) = six_bit_pair::<S>(block.add(64), STEP);

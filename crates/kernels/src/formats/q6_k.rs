@@ -9,7 +9,7 @@
 //!
 //! Source: the `block_q6_K` of ggml.
 
-use super::block::{self, Fields, f16_at, put_f16};
+use super::block::{self, Fields, by_turns, f16_at, put_f16, reorder};
 use super::lanes::{Lanes, Sink, for_each_step, high_nibble, low_nibble, step_bytes};
 use super::rounding::symmetric;
 use crate::simd::Simd;
@@ -54,7 +54,14 @@ pub(crate) fn quantize(values: &[f32], block: &mut [u8]) {
     put_f16(block, 208, rounded.d);
 }
 
-/// 16 interleaved rows: the low bits by four bytes, the high bits by four bytes, the scales by fours, `d`.
+/// Orders a block as it is read: `d`, the scales, then for each half of the values the 32 bytes of high bits by turns
+/// with the low bits that they are first needed with, then the other low bits.
+pub(crate) fn arrange(block: &mut [u8]) {
+    let half = |high, low| by_turns(high, low).chain([low + 32..low + 64]);
+    reorder(block, [208..210, 192..208].into_iter().chain(half(128, 0)).chain(half(160, 64)));
+}
+
+/// 16 interleaved rows of blocks that [`arrange`] ordered.
 pub(crate) struct Q6K;
 
 impl Lanes for Q6K {
@@ -66,22 +73,22 @@ impl Lanes for Q6K {
     unsafe fn block<S: Simd, K: Sink<S>>(block: *const u8, sink: &mut K) {
         // SAFETY: offsets lie within 16 blocks; the tier is the caller's promise.
         unsafe {
-            let d = S::load_f16(block.add(3328));
+            let d = S::load_f16(block);
             for_each_step!(STEP in [0 1 2 3 4 5 6 7] {
-                const HALF: usize = STEP / 4;
                 const PART: usize = STEP % 4;
+                let half = block.add(288 + STEP / 4 * 24 * 64);
                 for_each_step!(J in [0 1 2 3 4 5 6 7] {
-                    let bytes = S::load(block.add(64 * (16 * HALF + 8 * (PART % 2) + J)));
+                    let high = S::load(half.add(128 * J));
+                    let bytes = S::load(half.add(if PART.is_multiple_of(2) { 128 * J + 64 } else { 1024 + 64 * J }));
                     let low = if PART < 2 { low_nibble::<S>(bytes) } else { high_nibble::<S>(bytes) };
-                    let bytes = S::load(block.add(2048 + 64 * (8 * HALF + J)));
                     let moved = if PART < 2 {
-                        S::shl(bytes, 4 - 2 * PART as u32)
+                        S::shl(high, 4 - 2 * PART as u32)
                     } else {
-                        S::shr(bytes, 2 * PART as u32 - 4)
+                        S::shr(high, 2 * PART as u32 - 4)
                     };
                     sink.values(J, S::or(low, S::and(moved, S::splat(0x3030_3030))));
                 });
-                let word = S::load(block.add(3072 + 64 * (STEP / 2)));
+                let word = S::load(block.add(32 + 64 * (STEP / 2)));
                 let shift = 16 * (STEP as u32 % 2);
                 let first = S::to_f32(S::sar(S::shl(word, 24 - shift), 24));
                 let second = S::to_f32(S::sar(S::shl(word, 16 - shift), 24));
