@@ -31,9 +31,9 @@ macro_rules! with_tier {
 /// The functions of one format on one tier.
 #[derive(Clone, Copy)]
 pub(crate) struct Kernels {
-    /// One token.
-    pub(crate) gemv: unsafe fn(&Gemv),
-    /// Several tokens.
+    /// One token; with panels also [`few`].
+    pub(crate) gemv: unsafe fn(&Gemv, usize),
+    /// More tokens.
     pub(crate) many: Many,
 }
 
@@ -53,12 +53,19 @@ pub(crate) struct Panels {
     /// Multiplies a tile of so many tokens.
     pub(crate) tile: unsafe fn(&Tile, usize),
     pub(crate) halves: bool,
-    pub(crate) mins: bool,
     pub(crate) bias: Option<u32>,
 }
 
 /// Tokens of a float tile.
 pub(crate) const FLOAT_TOKENS: usize = 4;
+
+/// The most tokens that any tier multiplies without a panel.
+pub(crate) const MOST_FEW: usize = 9;
+
+/// So many tokens, if few enough, are multiplied without a panel, padded to this number.
+pub(crate) fn few(tier: Tier, tokens: usize) -> Option<usize> {
+    with_tier!(tier, few).iter().copied().find(|&padded| tokens <= padded)
+}
 
 /// Tokens of a tile of `tier`.
 pub(crate) fn tile_tokens(tier: Tier) -> usize {
@@ -80,10 +87,10 @@ pub(crate) fn float_kernels<L: FloatLanes>(tier: Tier) -> Kernels {
     with_tier!(tier, float_kernels::<L>)
 }
 
-/// A module of kernels: name, vector type, instructions, groups and tokens of a tile (each token count spelled
-/// out, for each is a function of its own).
+/// A module of kernels: name, vector type, instructions, numbers of few tokens, groups and tokens of a tile (each token
+/// count spelled out, for each is a function of its own).
 macro_rules! tier {
-    ($module:ident, $simd:ty, $(features $features:literal,)? groups $groups:literal, tokens $most:literal of [$($tokens:literal)+]) => {
+    ($module:ident, $simd:ty, $(features $features:literal,)? few [$($few:literal)+], groups $groups:literal, tokens $most:literal of [$($tokens:literal)+]) => {
         mod $module {
             use super::*;
 
@@ -91,10 +98,22 @@ macro_rules! tier {
                 ($most, $groups)
             }
 
+            pub(super) fn few() -> &'static [usize] {
+                &[$($few),+]
+            }
+
             $(#[target_feature(enable = $features)])?
-            unsafe fn gemv<L: Lanes>(args: &Gemv) {
+            unsafe fn gemv_of<L: Lanes, const T: usize>(args: &Gemv) {
                 // SAFETY: as above.
-                unsafe { gemv::gemv::<$simd, L>(args) }
+                unsafe { gemv::gemv::<$simd, L, T>(args) }
+            }
+
+            unsafe fn gemv<L: Lanes>(args: &Gemv, tokens: usize) {
+                match tokens {
+                    // SAFETY: as above.
+                    $($few => unsafe { gemv_of::<L, $few>(args) },)+
+                    _ => unreachable!("{tokens} is none of the few"),
+                }
             }
 
             $(#[target_feature(enable = $features)])?
@@ -141,14 +160,13 @@ macro_rules! tier {
                         unpack: unpack::<L>,
                         tile: Choice::<L>::TILE,
                         halves: L::HALVES,
-                        mins: L::MINS,
                         bias: bias_shift::<$simd, L>(),
                     }),
                 }
             }
 
             $(#[target_feature(enable = $features)])?
-            unsafe fn gemv_float<L: FloatLanes>(args: &Gemv) {
+            unsafe fn gemv_float<L: FloatLanes>(args: &Gemv, _one: usize) {
                 // SAFETY: as above.
                 unsafe { gemv::gemv_float::<$simd, L>(args) }
             }
@@ -173,10 +191,10 @@ macro_rules! tier {
     };
 }
 
-tier!(scalar, crate::simd::scalar::Scalar, groups 1, tokens 2 of [1 2]);
+tier!(scalar, crate::simd::scalar::Scalar, few [1 2], groups 1, tokens 2 of [1 2]);
 
 #[cfg(target_arch = "x86_64")]
-tier!(avx2, crate::simd::avx2::Avx2, features "avx2,fma,f16c", groups 1, tokens 2 of [1 2]);
+tier!(avx2, crate::simd::avx2::Avx2, features "avx2,fma,f16c", few [1 2 3 5], groups 1, tokens 2 of [1 2]);
 
 // 28 of 32 registers hold sums, integer and float; the weights take two and a scale one.
 #[cfg(target_arch = "x86_64")]
@@ -184,15 +202,15 @@ tier!(
     avx512,
     crate::simd::avx512::Avx512,
     features "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni",
-    groups 2, tokens 7 of [1 2 3 4 5 6 7]
+    few [1 2 3 5 9], groups 2, tokens 7 of [1 2 3 4 5 6 7]
 );
 
 // 24 of 32 registers hold sums, integer and float; the weights take four and an activation one.
 #[cfg(target_arch = "aarch64")]
-tier!(neon, crate::simd::neon::Neon, features "neon", groups 1, tokens 3 of [1 2 3]);
+tier!(neon, crate::simd::neon::Neon, features "neon", few [1 2 3 5], groups 1, tokens 3 of [1 2 3]);
 
 #[cfg(target_arch = "aarch64")]
-tier!(dotprod, crate::simd::neon::Dotprod, features "neon,dotprod", groups 1, tokens 3 of [1 2 3]);
+tier!(dotprod, crate::simd::neon::Dotprod, features "neon,dotprod", few [1 2 3 5], groups 1, tokens 3 of [1 2 3]);
 
 /// [`dotprod`] with tiles of another instruction, and panels in the order that it wants.
 #[cfg(target_arch = "aarch64")]
@@ -201,7 +219,7 @@ mod i8mm {
     use crate::matmul::tile_i8mm;
     use crate::simd::neon::Dotprod;
 
-    pub(super) use super::dotprod::float_kernels;
+    pub(super) use super::dotprod::{few, float_kernels};
 
     /// 24 of 32 registers hold integer sums, of two rows and two tokens each.
     pub(super) fn shape() -> (usize, usize) {
@@ -248,7 +266,7 @@ mod i8mm {
 
     pub(super) fn kernels<L: Lanes>() -> Kernels {
         let (tile, bias) = (Choice::<L>::TILE, bias_shift::<Dotprod, L>());
-        let panels = Panels { unpack: unpack::<L>, tile, halves: L::HALVES, mins: L::MINS, bias };
+        let panels = Panels { unpack: unpack::<L>, tile, halves: L::HALVES, bias };
         Kernels { gemv: dotprod::kernels::<L>().gemv, many: Many::Panels(panels) }
     }
 }

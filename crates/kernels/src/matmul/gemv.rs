@@ -1,6 +1,7 @@
-//! One token times 16 interleaved rows: the bytes are unpacked in registers and multiplied at once.
+//! One token, or a few, times 16 interleaved rows: the bytes are unpacked in registers and multiplied at once.
 //!
-//! This is decode: bound by the bandwidth of the weights, so the only aim is few instructions a weight.
+//! One token is decode: bound by the bandwidth of the weights, so the only aim is few instructions a weight. A few
+//! are drafted tokens being verified, or sessions that decode together: they share what is read and unpacked.
 
 use std::marker::PhantomData;
 
@@ -12,7 +13,7 @@ use crate::simd::{LANES, Simd};
 /// speed at which one core reads.
 const AHEAD: usize = 2048;
 
-/// The arguments of a product of one token with `groups` groups of 16 rows.
+/// The arguments of a product of `T` tokens with `groups` groups of 16 rows.
 #[derive(Clone, Copy)]
 pub(crate) struct Gemv {
     /// Interleaved rows.
@@ -21,101 +22,117 @@ pub(crate) struct Gemv {
     /// Bytes of a block of 16 rows, and blocks (for floats: values) of a row.
     pub(crate) block_bytes: usize,
     pub(crate) blocks: usize,
+    /// `[block][token][32]`
     pub(crate) q: *const i8,
+    /// `[block][token]`
     pub(crate) scale: *const f32,
-    pub(crate) sums: *const [i32; 2],
+    /// `[block][half][token]`, halves if the format has them, and readable for one block more: minus the sums of the
+    /// activations in 8 bits.
+    pub(crate) sums: *const i32,
+    /// The same of the activations' values, but not readable for more.
+    pub(crate) float_sums: *const f32,
+    /// One token's activations, for float weights.
     pub(crate) floats: *const f32,
-    /// 16 values a group.
+    /// `[group][token][16]`
     pub(crate) out: *mut f32,
     pub(crate) groups: usize,
 }
 
 /// Sums up what a format tells it: the order of operations is that of [`super::tile`], so that a token's result does
 /// not depend on how many others are computed with it.
-struct Dot<S: Simd, L: Lanes> {
-    total: S::F,
-    ints: [S::V; 2],
+struct Dot<S: Simd, L: Lanes, const T: usize> {
+    totals: [S::F; T],
+    ints: [[S::V; T]; 2],
     q: *const i8,
     scale: *const f32,
-    sums: *const [i32; 2],
+    sums: *const i32,
+    float_sums: *const f32,
     /// The weights that will be wanted in a while; a few lines are asked for in each step, for a burst of them would
     /// hold up everything else.
     ahead: *const u8,
     marker: PhantomData<L>,
 }
 
-impl<S: Simd, L: Lanes> Dot<S, L> {
+impl<S: Simd, L: Lanes, const T: usize> Dot<S, L, T> {
+    const HALVES: usize = if L::HALVES { 2 } else { 1 };
+
     /// The integer sums of a step start with what undoes the bias of its bytes.
     #[inline(always)]
     unsafe fn begin(&mut self) {
-        // SAFETY: a further block of activations is there whenever a step begins.
+        // SAFETY: the sums of a further block are there whenever a step begins.
         unsafe {
-            self.ints = [S::splat(0); 2];
+            self.ints = [[S::splat(0); T]; 2];
             if let Some(shift) = bias_shift::<S, L>() {
-                let sums = *self.sums;
-                if L::HALVES {
-                    self.ints =
-                        [S::splat((-(sums[0] << shift)) as u32), S::splat((-(sums[1] << shift)) as u32)];
-                } else {
-                    self.ints[0] = S::splat((-((sums[0] + sums[1]) << shift)) as u32);
+                for half in 0..Self::HALVES {
+                    for t in 0..T {
+                        self.ints[half][t] = S::shl(S::splat(*self.sums.add(half * T + t) as u32), shift);
+                    }
                 }
             }
         }
     }
 }
 
-impl<S: Simd, L: Lanes> Sink<S> for Dot<S, L> {
+impl<S: Simd, L: Lanes, const T: usize> Sink<S> for Dot<S, L, T> {
     #[inline(always)]
     unsafe fn values(&mut self, j: usize, values: S::V) {
-        // SAFETY: j < 8, so four bytes of the block's 32.
+        // SAFETY: j < 8, so four bytes of each block's 32.
         unsafe {
-            let x = self.q.add(4 * j);
             let half = if L::HALVES { j / 4 } else { 0 };
-            let sum = self.ints[half];
-            self.ints[half] = if L::SIGNED { S::dot_i8(sum, values, x) } else { S::dot_u7(sum, values, x) };
+            for t in 0..T {
+                let x = self.q.add(t * BLOCK + 4 * j);
+                let sum = self.ints[half][t];
+                self.ints[half][t] =
+                    if L::SIGNED { S::dot_i8(sum, values, x) } else { S::dot_u7(sum, values, x) };
+            }
         }
     }
 
     #[inline(always)]
     unsafe fn step(&mut self, scale: [S::F; 2], min: [S::F; 2]) {
-        // SAFETY: this step's activations are there; the next begins only if there are more.
+        // SAFETY: this step's activations are there.
         unsafe {
-            let d = S::splat_f32(*self.scale);
-            let sums = *self.sums;
-            for half in 0..if L::HALVES { 2 } else { 1 } {
-                self.total = S::fma(S::mul(S::to_f32(self.ints[half]), d), scale[half], self.total);
-                if L::MINS {
-                    let sum = if L::HALVES { sums[half] } else { sums[0] + sums[1] };
-                    self.total = S::fma(S::splat_f32(-(*self.scale * sum as f32)), min[half], self.total);
+            for half in 0..Self::HALVES {
+                for t in 0..T {
+                    let scaled = S::mul(S::to_f32(self.ints[half][t]), S::splat_f32(*self.scale.add(t)));
+                    self.totals[t] = S::fma(scaled, scale[half], self.totals[t]);
+                    if L::MINS {
+                        let sum = S::splat_f32(*self.float_sums.add(half * T + t));
+                        self.totals[t] = S::fma(sum, min[half], self.totals[t]);
+                    }
                 }
             }
             for line in 0..L::STEP_BYTES.div_ceil(64) {
                 S::prefetch(self.ahead.wrapping_add(64 * line));
             }
             self.ahead = self.ahead.wrapping_add(L::STEP_BYTES);
-            self.q = self.q.add(BLOCK);
-            self.scale = self.scale.add(1);
-            self.sums = self.sums.add(1);
+            self.q = self.q.add(T * BLOCK);
+            self.scale = self.scale.add(T);
+            self.sums = self.sums.add(Self::HALVES * T);
+            self.float_sums = self.float_sums.add(Self::HALVES * T);
             self.begin();
-            self.total = S::wall(self.total);
+            for total in &mut self.totals {
+                *total = S::wall(*total);
+            }
         }
     }
 }
 
 /// # Safety
-/// Pointers as [`Gemv`] says, with one more (unused) `sums` readable past the last; compiled for the tier of `S`.
+/// Pointers as [`Gemv`] says; compiled for the tier of `S`.
 #[inline(always)]
-pub(crate) unsafe fn gemv<S: Simd, L: Lanes>(args: &Gemv) {
+pub(crate) unsafe fn gemv<S: Simd, L: Lanes, const T: usize>(args: &Gemv) {
     // SAFETY: places are the caller's promise; prefetches may point anywhere.
     unsafe {
         for group in 0..args.groups {
             let weights = args.weights.add(group * args.group_bytes);
-            let mut sink = Dot::<S, L> {
-                total: S::splat_f32(0.0),
-                ints: [S::splat(0); 2],
+            let mut sink = Dot::<S, L, T> {
+                totals: [S::splat_f32(0.0); T],
+                ints: [[S::splat(0); T]; 2],
                 q: args.q,
                 scale: args.scale,
                 sums: args.sums,
+                float_sums: args.float_sums,
                 ahead: weights.wrapping_add(AHEAD),
                 marker: PhantomData,
             };
@@ -124,12 +141,14 @@ pub(crate) unsafe fn gemv<S: Simd, L: Lanes>(args: &Gemv) {
                 let at = weights.add(block * args.block_bytes);
                 L::block::<S, _>(at, &mut sink);
             }
-            S::store_f32(args.out.add(group * LANES), sink.total);
+            for t in 0..T {
+                S::store_f32(args.out.add((group * T + t) * LANES), sink.totals[t]);
+            }
         }
     }
 }
 
-/// The same for float weights.
+/// The same for float weights and one token.
 ///
 /// # Safety
 /// As for [`gemv`].

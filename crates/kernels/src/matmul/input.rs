@@ -1,8 +1,9 @@
 //! The activations of a product: rounded once to 8 bits in blocks of 32, laid out in tiles of a few tokens.
 //!
 //! Each block keeps its scale and the sums of its values, so that whatever a weight format adds to its bytes or
-//! subtracts as a minimum is undone with one multiplication a block. A tile holds the blocks of its tokens side by
-//! side, which is the order in which the products read them.
+//! subtracts as a minimum is undone with one operation a block. A tile holds the blocks of its tokens side by side,
+//! which is the order in which the products read them. All tokens of a batch of few are one tile, padded to a number
+//! of tokens that the products know.
 
 use crate::cpu;
 use crate::matmul::dispatch;
@@ -44,14 +45,33 @@ pub struct Input {
     pub(crate) q: Vec<i8>,
     /// `[tile][block][token of the tile]`: value = scale * q.
     pub(crate) scale: Vec<f32>,
-    /// `[tile][block][token of the tile][half]`: sums of q over each 16 values.
-    pub(crate) sums: Vec<[i32; 2]>,
+    /// Of each block: `[tile][block][token of the tile]`.
+    whole: Sums,
+    /// Of each half of a block: `[tile][block][half][token of the tile]`.
+    halves: Sums,
+}
+
+/// Minus the sums of activations: what undoes a bias of the weights, and what a minimum is multiplied with.
+#[derive(Debug)]
+pub(crate) struct Sums {
+    /// -sum of q.
+    pub(crate) ints: Vec<i32>,
+    /// -sum of values.
+    pub(crate) floats: Vec<f32>,
+}
+
+impl Sums {
+    fn new(count: usize) -> Sums {
+        // The products of few tokens look one block ahead.
+        Sums { ints: vec![0; count + 2 * dispatch::MOST_FEW], floats: vec![0.0; count] }
+    }
 }
 
 impl Input {
     /// Room for `max_tokens` rows of `max_columns` activations.
     pub fn new(max_tokens: usize, max_columns: usize) -> Input {
-        let blocks = max_columns.div_ceil(BLOCK) * max_tokens;
+        let padded = dispatch::few(cpu::tier(), max_tokens).unwrap_or(max_tokens);
+        let blocks = max_columns.div_ceil(BLOCK) * padded;
         Input {
             tokens: 0,
             columns: 0,
@@ -59,8 +79,8 @@ impl Input {
             floats: vec![0.0; max_tokens * max_columns],
             q: vec![0; blocks * BLOCK],
             scale: vec![0.0; blocks],
-            // One more than there are blocks: the one-token product looks ahead.
-            sums: vec![[0; 2]; blocks + 1],
+            whole: Sums::new(blocks),
+            halves: Sums::new(2 * blocks),
         }
     }
 
@@ -82,32 +102,39 @@ impl Input {
         }
         assert_eq!(columns % BLOCK, 0, "activations in blocks of {BLOCK}");
         let blocks = columns / BLOCK;
-        let tile = dispatch::tile_tokens(cpu::tier());
-        let q = Shareable(self.q.as_mut_ptr());
-        let scale = Shareable(self.scale.as_mut_ptr());
-        let sums = Shareable(self.sums.as_mut_ptr());
+        let few = dispatch::few(cpu::tier(), tokens);
+        let tile = few.unwrap_or_else(|| dispatch::tile_tokens(cpu::tier()));
+        let (q, scale) = (Shareable(self.q.as_mut_ptr()), Shareable(self.scale.as_mut_ptr()));
+        let [whole, halves] = [&mut self.whole, &mut self.halves]
+            .map(|sums| (Shareable(sums.ints.as_mut_ptr()), Shareable(sums.floats.as_mut_ptr())));
         let row = |token: usize| {
             let (first, within) = (token / tile * tile, token % tile);
-            let in_tile = tile.min(tokens - first);
+            let in_tile = few.unwrap_or(tile.min(tokens - first));
             // The block of this token within its tile: `[block][token]`, after all blocks of earlier tiles.
             let start = first * blocks + within;
-            // SAFETY: `start + block * in_tile < tokens * blocks`, the room checked above; each token writes its own
-            // blocks; the tier is the detected one.
+            let start_of_halves = 2 * first * blocks + within;
+            // SAFETY: `start + block * in_tile < tokens * blocks` (with the tokens of padding), the room checked above;
+            // each token writes its own blocks; the tier is the detected one.
             unsafe {
-                quantize(
-                    x.as_ptr().add(token * columns),
+                quantize(&Row {
+                    x: x.as_ptr().add(token * columns),
                     blocks,
-                    in_tile,
-                    q.pointer().add(start * BLOCK),
-                    scale.pointer().add(start),
-                    sums.pointer().add(start),
-                );
+                    stride: in_tile,
+                    q: q.pointer().add(start * BLOCK),
+                    scale: scale.pointer().add(start),
+                    whole: (whole.0.pointer().add(start), whole.1.pointer().add(start)),
+                    halves: (
+                        halves.0.pointer().add(start_of_halves),
+                        halves.1.pointer().add(start_of_halves),
+                    ),
+                });
             }
         };
         if tokens == 1 {
             row(0);
         } else {
-            let per_chunk = 8;
+            // A tile's tokens lie side by side: two threads in one would wait for each other's cache lines.
+            let per_chunk = tile;
             team.run(tokens.div_ceil(per_chunk), &|chunk| {
                 (chunk * per_chunk..tokens.min((chunk + 1) * per_chunk)).for_each(&row);
             });
@@ -124,10 +151,27 @@ impl Input {
         self.columns
     }
 
+    /// The sums of blocks or of their halves.
+    pub(crate) fn sums(&self, halves: bool) -> &Sums {
+        if halves { &self.halves } else { &self.whole }
+    }
+
     /// Whether the form that a format needs is there.
     pub(crate) fn serves(&self, float: bool) -> bool {
         if float { self.keep.floats() } else { self.keep.ints() }
     }
+}
+
+/// A row to be rounded, and where its blocks go: block `b` to place `b * stride` of each output (`2 * b * stride` and
+/// `stride` further for the halves).
+struct Row {
+    x: *const f32,
+    blocks: usize,
+    stride: usize,
+    q: *mut i8,
+    scale: *mut f32,
+    whole: (*mut i32, *mut f32),
+    halves: (*mut i32, *mut f32),
 }
 
 per_tier! {
@@ -135,30 +179,20 @@ per_tier! {
     ///
     /// # Safety
     /// As for [`quantize_row`], but for the tier.
-    pub(crate) fn quantize(
-        x: *const f32, blocks: usize, stride: usize, q: *mut i8, scale: *mut f32, sums: *mut [i32; 2],
-    ) = quantize_row
+    fn quantize(row: &Row) = quantize_row
 }
 
-/// Rounds one row of `32 * blocks` activations; block `b` goes to place `b * stride` of each output.
-///
 /// # Safety
-/// `x` is readable and the outputs are writable at those places; the caller is compiled for the tier of `S`.
+/// `x` is readable for `32 * blocks` values and the outputs are writable at their places; the caller is compiled for
+/// the tier of `S`.
 #[inline(always)]
-unsafe fn quantize_row<S: Simd>(
-    x: *const f32,
-    blocks: usize,
-    stride: usize,
-    q: *mut i8,
-    scale: *mut f32,
-    sums: *mut [i32; 2],
-) {
+unsafe fn quantize_row<S: Simd>(row: &Row) {
     // SAFETY: places are the caller's promise.
     unsafe {
         let sign = S::splat(0x7fff_ffff);
-        for block in 0..blocks {
-            let low = S::load_f32(x.add(block * BLOCK));
-            let high = S::load_f32(x.add(block * BLOCK + 16));
+        for block in 0..row.blocks {
+            let low = S::load_f32(row.x.add(block * BLOCK));
+            let high = S::load_f32(row.x.add(block * BLOCK + 16));
             let largest = {
                 let low = S::bits_to_f32(S::and(S::f32_bits(low), sign));
                 let high = S::bits_to_f32(S::and(S::f32_bits(high), sign));
@@ -172,13 +206,18 @@ unsafe fn quantize_row<S: Simd>(
             // A step below the normal range has no reciprocal: such blocks are zeros, as are those of NaN.
             let usable = d >= f32::MIN_POSITIVE;
             let inverse = S::splat_f32(if usable { 1.0 / d } else { 0.0 });
-            let at = block * stride;
-            *scale.add(at) = d;
-            let halves = [low, high];
-            for half in 0..2 {
-                let ints = if usable { S::round_to_int(S::mul(halves[half], inverse)) } else { S::splat(0) };
-                (*sums.add(at))[half] = S::store_i8(q.add(at * BLOCK + half * 16), ints);
+            let at = block * row.stride;
+            *row.scale.add(at) = d;
+            let mut sums = [0; 2];
+            for (half, x) in [low, high].into_iter().enumerate() {
+                let ints = if usable { S::round_to_int(S::mul(x, inverse)) } else { S::splat(0) };
+                sums[half] = -S::store_i8(row.q.add(at * BLOCK + half * 16), ints);
+                *row.halves.0.add(2 * at + half * row.stride) = sums[half];
+                *row.halves.1.add(2 * at + half * row.stride) = d * sums[half] as f32;
             }
+            let sum = sums[0] + sums[1];
+            *row.whole.0.add(at) = sum;
+            *row.whole.1.add(at) = d * sum as f32;
         }
     }
 }

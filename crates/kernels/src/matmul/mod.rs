@@ -1,6 +1,6 @@
 //! Matrix products of activations with weights, for every format and any number of tokens.
 //!
-//! One token goes through [`gemv`], several through panels and [`tile`]s. A row's sum is always built in the same
+//! One token or a few go through [`gemv`], more through panels and [`tile`]s. A row's sum is always built in the same
 //! order, block by block, so a result depends neither on the number of threads nor on how many tokens are computed
 //! together.
 
@@ -51,12 +51,14 @@ pub struct Product<'a> {
     pub stride: usize,
 }
 
-/// Bytes of weights that make a chunk of a one-token product worth claiming.
+/// Bytes of weights that make a chunk of a product of few tokens worth claiming.
 const CHUNK_BYTES: usize = 48 * 1024;
 
 /// How one product's rows are cut into chunks.
 struct Plan {
     kernels: Kernels,
+    /// Few tokens, padded, multiplied without a panel.
+    few: Option<usize>,
     groups: usize,
     groups_per_chunk: usize,
     chunks: usize,
@@ -66,15 +68,20 @@ impl Plan {
     fn of(product: &Product<'_>) -> Plan {
         let matrix = &product.matrix;
         let kernels = (matrix.format.kernels)(cpu::tier());
-        let groups = if product.input.tokens() == 0 { 0 } else { matrix.rows.div_ceil(LANES) };
+        let tokens = product.input.tokens();
+        let groups = if tokens == 0 { 0 } else { matrix.rows.div_ceil(LANES) };
+        let few = match kernels.many {
+            Many::Panels(_) => dispatch::few(cpu::tier(), tokens),
+            Many::Floats { .. } => (tokens == 1).then_some(1),
+        };
         let groups_per_chunk = match kernels.many {
-            _ if product.input.tokens() == 1 => {
+            _ if few.is_some() => {
                 (CHUNK_BYTES / (LANES * matrix.format.row_bytes(matrix.columns)).max(1)).max(1)
             }
             Many::Panels(_) => dispatch::tile_groups(cpu::tier()),
             Many::Floats { .. } => 1,
         };
-        Plan { kernels, groups, groups_per_chunk, chunks: groups.div_ceil(groups_per_chunk) }
+        Plan { kernels, few, groups, groups_per_chunk, chunks: groups.div_ceil(groups_per_chunk) }
     }
 }
 
@@ -124,10 +131,10 @@ fn check(product: &Product<'_>) {
 fn run_chunk(product: &Product<'_>, plan: &Plan, chunk: usize) {
     let first = chunk * plan.groups_per_chunk;
     let groups = plan.groups_per_chunk.min(plan.groups - first);
-    match plan.kernels.many {
-        _ if product.input.tokens() == 1 => one_token(product, &plan.kernels, first, groups),
-        Many::Panels(panels) => many_tokens(product, &panels, first, groups),
-        Many::Floats { tile } => many_tokens_float(product, tile, first),
+    match (plan.few, plan.kernels.many) {
+        (Some(padded), _) => few_tokens(product, &plan.kernels, padded, first, groups),
+        (None, Many::Panels(panels)) => many_tokens(product, &panels, first, groups),
+        (None, Many::Floats { tile }) => many_tokens_float(product, tile, first),
     }
 }
 
@@ -150,74 +157,101 @@ fn start(product: &Product<'_>) -> *mut f32 {
     unsafe { (&raw const product.out).cast::<*mut [f32]>().read().cast() }
 }
 
-fn one_token(product: &Product<'_>, kernels: &Kernels, first: usize, groups: usize) {
+/// `padded` tokens are computed, as many as the input has are put.
+fn few_tokens(product: &Product<'_>, kernels: &Kernels, padded: usize, first: usize, groups: usize) {
     let Matrix { format, columns, data, .. } = product.matrix;
+    let input = product.input;
+    let halves = matches!(kernels.many, Many::Panels(Panels { halves: true, .. }));
+    let sums = input.sums(halves);
     let group_bytes = LANES * format.row_bytes(columns);
     const BATCH: usize = 8;
+    let mut lanes = [0.0; BATCH * dispatch::MOST_FEW * LANES];
     let mut done = 0;
     while done < groups {
         let batch = BATCH.min(groups - done);
-        let mut lanes = [0.0; BATCH * LANES];
         let args = Gemv {
             weights: data[(first + done) * group_bytes..].as_ptr(),
             group_bytes,
             block_bytes: LANES * format.bytes,
             blocks: columns / format.values,
-            q: product.input.q.as_ptr(),
-            scale: product.input.scale.as_ptr(),
-            sums: product.input.sums.as_ptr(),
-            floats: product.input.floats.as_ptr(),
+            q: input.q.as_ptr(),
+            scale: input.scale.as_ptr(),
+            sums: sums.ints.as_ptr(),
+            float_sums: sums.floats.as_ptr(),
+            floats: input.floats.as_ptr(),
             out: lanes.as_mut_ptr(),
             groups: batch,
         };
         // SAFETY: `check` saw that data and input fit the shape; the kernels are those of the detected tier.
-        unsafe { (kernels.gemv)(&args) };
-        for (at, lanes) in lanes.chunks_exact(LANES).take(batch).enumerate() {
-            put(product, first + done + at, 0, lanes);
+        unsafe { (kernels.gemv)(&args, padded) };
+        for (at, lanes) in lanes.chunks_exact(padded * LANES).take(batch).enumerate() {
+            for (token, lanes) in lanes.chunks_exact(LANES).take(input.tokens()).enumerate() {
+                put(product, first + done + at, token, lanes);
+            }
         }
         done += batch;
     }
 }
 
 fn many_tokens(product: &Product<'_>, panels: &Panels, first: usize, groups: usize) {
-    let Matrix { format, columns, data, .. } = product.matrix;
+    let Matrix { format, rows, columns, data } = product.matrix;
     let (input, tokens) = (product.input, product.input.tokens());
+    let sums = input.sums(panels.halves);
     let group_bytes = LANES * format.row_bytes(columns);
     let blocks = columns / BLOCK;
     let halves = if panels.halves { 2 } else { 1 };
     let (tile_tokens, tile_groups) = (dispatch::tile_tokens(cpu::tier()), dispatch::tile_groups(cpu::tier()));
     let panel_stride = Panel::size(blocks);
-    let starts = blocks * halves * tile_tokens * size_of::<i32>();
-    let out = tile_groups * tile_tokens * LANES * size_of::<f32>();
-    with_scratch(tile_groups * panel_stride + 2 * starts.next_multiple_of(64) + out, |scratch| {
+    // A tile always multiplies its full number of groups; what is left over of the last one is old numbers whose
+    // products nobody reads. A tile that has all its rows writes them to their places.
+    let whole = groups == tile_groups && (first + groups) * LANES <= rows;
+    let starts = (blocks * halves * tile_tokens).next_multiple_of(LANES);
+    let out = if whole { 0 } else { tile_groups * tile_tokens * LANES };
+    with_scratch(tile_groups * panel_stride + (starts + out) * size_of::<f32>(), |scratch| {
         // SAFETY: the parts lie one after another within the scratch, which is aligned to 64 as are their sizes;
-        // `check` saw that data and input fit the shape; the kernels are those of the detected tier.
+        // `check` saw that data, input and outputs fit the shape; no other chunk writes these rows; the kernels are
+        // those of the detected tier.
         unsafe {
-            let start = scratch.add(tile_groups * panel_stride).cast::<i32>();
-            let minus_sums = start.byte_add(starts.next_multiple_of(64)).cast::<f32>();
-            let lanes = minus_sums.byte_add(starts.next_multiple_of(64));
+            let unbias = scratch.add(tile_groups * panel_stride).cast::<i32>();
+            let lanes = unbias.add(starts).cast::<f32>();
+            let unbias = std::slice::from_raw_parts_mut(unbias, starts);
+            unbias.fill(0);
             for group in 0..groups {
                 let weights = data[(first + group) * group_bytes..].as_ptr();
                 let panel = Panel::at(scratch.add(group * panel_stride), blocks);
                 (panels.unpack)(weights, columns / format.values, LANES * format.bytes, panel);
             }
-            // A tile always multiplies its full number of groups; what is left over of the last one is old numbers
-            // whose products nobody reads.
             for from in (0..tokens).step_by(tile_tokens) {
                 let in_tile = tile_tokens.min(tokens - from);
                 let at = from * blocks;
-                corrections(input, at, blocks, in_tile, panels, start, minus_sums);
+                let (out, group_stride, token_stride) = if whole {
+                    (start(product).add(from * product.stride + first * LANES), LANES, product.stride)
+                } else {
+                    (lanes, in_tile * LANES, LANES)
+                };
+                let sums_at = at * halves..(at + in_tile * blocks) * halves;
+                if let Some(shift) = panels.bias {
+                    unbias
+                        .iter_mut()
+                        .zip(&sums.ints[sums_at.clone()])
+                        .for_each(|(to, sum)| *to = sum << shift);
+                }
                 let args = Tile {
                     panel: Panel::at(scratch, blocks),
                     panel_stride,
                     blocks,
                     q: input.q[at * BLOCK..].as_ptr(),
                     scale: input.scale[at..].as_ptr(),
-                    start,
-                    minus_sums,
-                    out: lanes,
+                    start: unbias.as_ptr(),
+                    float_sums: sums.floats[sums_at].as_ptr(),
+                    out,
+                    group_stride,
+                    token_stride,
                 };
                 (panels.tile)(&args, in_tile);
+                if whole {
+                    continue;
+                }
                 for group in 0..groups {
                     for token in 0..in_tile {
                         let from_lanes = lanes.add((group * in_tile + token) * LANES);
@@ -228,59 +262,6 @@ fn many_tokens(product: &Product<'_>, panels: &Panels, first: usize, groups: usi
             }
         }
     });
-}
-
-/// What undoes bias and minimums, for a tile: `[block][half][token]` from the sums of its activations.
-///
-/// # Safety
-/// Both outputs have room for `blocks * halves * in_tile` values.
-unsafe fn corrections(
-    input: &Input,
-    at: usize,
-    blocks: usize,
-    in_tile: usize,
-    panels: &Panels,
-    start: *mut i32,
-    minus_sums: *mut f32,
-) {
-    let places = blocks * in_tile;
-    let (sums, scale) = (&input.sums[at..at + places], &input.scale[at..at + places]);
-    let values = if panels.halves { 2 * places } else { places };
-    // SAFETY: the caller's promise.
-    let start = unsafe { std::slice::from_raw_parts_mut(start, values) };
-    let factor = panels.bias.map_or(0, |shift| -1 << shift);
-    per_half(panels.halves, in_tile, sums, scale, start, |sum, _| sum * factor);
-    if panels.mins {
-        // SAFETY: the caller's promise.
-        let minus_sums = unsafe { std::slice::from_raw_parts_mut(minus_sums, values) };
-        per_half(panels.halves, in_tile, sums, scale, minus_sums, |sum, scale| -(scale * sum as f32));
-    }
-}
-
-/// `f` of each sum of activations, or of each half of them, and their scale: `[block][half][token]`.
-fn per_half<T>(
-    halves: bool,
-    in_tile: usize,
-    sums: &[[i32; 2]],
-    scale: &[f32],
-    out: &mut [T],
-    f: impl Fn(i32, f32) -> T,
-) {
-    if !halves {
-        for ((out, sums), scale) in out.iter_mut().zip(sums).zip(scale) {
-            *out = f(sums[0] + sums[1], *scale);
-        }
-        return;
-    }
-    let blocks = sums.chunks_exact(in_tile).zip(scale.chunks_exact(in_tile));
-    for (out, (sums, scale)) in out.chunks_exact_mut(2 * in_tile).zip(blocks) {
-        let (first, second) = out.split_at_mut(in_tile);
-        // Plain indices: a tile has so few tokens that vectors of them do not pay.
-        for token in 0..in_tile {
-            first[token] = f(sums[token][0], scale[token]);
-            second[token] = f(sums[token][1], scale[token]);
-        }
-    }
 }
 
 fn many_tokens_float(product: &Product<'_>, tile: unsafe fn(&FloatTile, usize), group: usize) {

@@ -103,12 +103,15 @@ pub(crate) struct Tile {
     pub(crate) q: *const i8,
     /// `[block][token]`
     pub(crate) scale: *const f32,
-    /// `[block][half][token]`: what the integer sums start with.
+    /// `[block][half][token]`, halves if the format has them: what the integer sums start with to undo the bias of the
+    /// weights' bytes.
     pub(crate) start: *const i32,
-    /// `[block][half][token]`: minus the sums of the activations, scaled.
-    pub(crate) minus_sums: *const f32,
-    /// `[group][token][16]`
+    /// In the same order: minus the sums of the activations.
+    pub(crate) float_sums: *const f32,
+    /// 16 values for each group and token, at these distances.
     pub(crate) out: *mut f32,
+    pub(crate) group_stride: usize,
+    pub(crate) token_stride: usize,
 }
 
 /// Multiplies `T` tokens with `G` groups of rows; all sums stay in registers.
@@ -130,10 +133,16 @@ pub(crate) unsafe fn tile<
     let stride = args.panel_stride;
     // SAFETY: places are the caller's promise.
     unsafe {
+        // Each output lies on a line of its own: they are asked for now, so that the stores at the end do not wait.
+        for t in 0..T {
+            for g in 0..G {
+                S::prefetch_write(args.out.add(g * args.group_stride + t * args.token_stride));
+            }
+        }
         let mut totals = [[S::splat_f32(0.0); T]; G];
         let (mut bytes, mut scales, mut mins) =
             (args.panel.bytes.cast_const(), args.panel.scales.cast_const(), args.panel.mins.cast_const());
-        let (mut q, mut d, mut start, mut minus) = (args.q, args.scale, args.start, args.minus_sums);
+        let (mut q, mut d, mut start, mut float_sums) = (args.q, args.scale, args.start, args.float_sums);
         for _ in 0..args.blocks {
             for half in 0..halves {
                 let mut ints = [[S::splat(0); T]; G];
@@ -169,14 +178,14 @@ pub(crate) unsafe fn tile<
                     if MINS {
                         let min = S::load_f32(mins.byte_add(g * stride));
                         for t in 0..T {
-                            totals[g][t] = S::fma(S::splat_f32(*minus.add(t)), min, totals[g][t]);
+                            totals[g][t] = S::fma(S::splat_f32(*float_sums.add(t)), min, totals[g][t]);
                         }
                     }
                 }
                 scales = scales.add(LANES);
                 mins = mins.add(LANES);
                 start = start.add(T);
-                minus = minus.add(T);
+                float_sums = float_sums.add(T);
             }
             bytes = bytes.add(STEP_BYTES);
             q = q.add(T * BLOCK);
@@ -184,7 +193,7 @@ pub(crate) unsafe fn tile<
         }
         for g in 0..G {
             for t in 0..T {
-                S::store_f32(args.out.add((g * T + t) * LANES), totals[g][t]);
+                S::store_f32(args.out.add(g * args.group_stride + t * args.token_stride), totals[g][t]);
             }
         }
     }

@@ -146,7 +146,7 @@ pub(crate) unsafe fn tile<const T: usize, const HALVES: bool, const MINS: bool>(
     unsafe {
         let (mut bytes, mut scales, mut mins) =
             (args.panel.bytes.cast_const(), args.panel.scales.cast_const(), args.panel.mins.cast_const());
-        let (mut q, mut d, mut start, mut minus) = (args.q, args.scale, args.start, args.minus_sums);
+        let (mut q, mut d, mut start, mut float_sums) = (args.q, args.scale, args.start, args.float_sums);
         let mut totals = [[vdupq_n_f32(0.0); PAIRS]; T];
         for _ in 0..args.blocks {
             for half in 0..halves {
@@ -176,14 +176,14 @@ pub(crate) unsafe fn tile<const T: usize, const HALVES: bool, const MINS: bool>(
                     if MINS {
                         let min = of_rows(mins, ROWS);
                         for pair in 0..pairs {
-                            totals[pair][ROWS] = vfmaq_f32(totals[pair][ROWS], of_tokens::<T>(minus, pair), min);
+                            totals[pair][ROWS] = vfmaq_f32(totals[pair][ROWS], of_tokens::<T>(float_sums, pair), min);
                         }
                     }
                 });
                 scales = scales.add(LANES);
                 mins = mins.add(LANES);
                 start = start.add(T);
-                minus = minus.add(T);
+                float_sums = float_sums.add(T);
             }
             bytes = bytes.add(BLOCK * LANES);
             q = q.add(T * BLOCK);
@@ -193,7 +193,7 @@ pub(crate) unsafe fn tile<const T: usize, const HALVES: bool, const MINS: bool>(
             for i in 0..PAIRS / 2 {
                 let (first, second) = (totals[t / 2][2 * i], totals[t / 2][2 * i + 1]);
                 let four = if t % 2 == 0 { vuzp1q_f32(first, second) } else { vuzp2q_f32(first, second) };
-                vst1q_f32(args.out.add(t * LANES + 4 * i), four);
+                vst1q_f32(args.out.add(t * args.token_stride + 4 * i), four);
             }
         }
     }

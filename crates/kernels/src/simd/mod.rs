@@ -42,6 +42,12 @@ pub(crate) trait Simd: Copy + 'static {
     }
     /// Asks for the cache line at `at`, which need not be readable.
     unsafe fn prefetch(at: *const u8);
+    /// The same for writing.
+    #[inline(always)]
+    unsafe fn prefetch_write(at: *mut f32) {
+        // SAFETY: the caller's promise is ours.
+        unsafe { Self::prefetch(at.cast_const().cast()) }
+    }
     /// 64 bytes at `from`.
     unsafe fn load(from: *const u8) -> Self::V;
     /// 64 bytes to `to`.
