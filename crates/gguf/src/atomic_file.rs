@@ -3,20 +3,17 @@
 //! Bytes go to `NAME.partial` beside the target, are forced to disk and then renamed over it. A process that is
 //! killed or a disk that fills up therefore leaves the old file as it was; the partial file is reused next time.
 
-use crate::Error;
+use crate::{Error, PieceWriter};
 use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{self, BufWriter, Seek, SeekFrom, Write};
+use std::io::{self, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
-
-/// Bytes gathered before the system is called.
-const BUFFER_BYTES: usize = 1 << 20;
 
 /// A file being written; see the module's description. Dropped without [`AtomicFile::finish`], it is removed.
 #[derive(Debug)]
 pub struct AtomicFile {
     target: PathBuf,
     partial: PathBuf,
-    file: Option<BufWriter<File>>, // None once finished
+    file: Option<PieceWriter>, // None once finished
 }
 
 impl AtomicFile {
@@ -32,7 +29,7 @@ impl AtomicFile {
         let mut atomic = AtomicFile { target: target.to_path_buf(), partial, file: None };
         // What a killed writer left behind is overwritten from the start.
         file.set_len(0).map_err(|source| atomic.failed("write", source))?;
-        atomic.file = Some(BufWriter::with_capacity(BUFFER_BYTES, file));
+        atomic.file = Some(PieceWriter::new(file));
         Ok(atomic)
     }
 
@@ -68,7 +65,7 @@ impl AtomicFile {
     pub fn finish(mut self) -> Result<(), Error> {
         let Some(file) = self.file.take() else { return Ok(()) };
         let completed = || -> io::Result<()> {
-            let file = file.into_inner().map_err(io::IntoInnerError::into_error)?;
+            let file = file.finish()?;
             file.sync_all()?;
             std::fs::rename(&self.partial, &self.target)
         };
@@ -88,7 +85,7 @@ impl AtomicFile {
 impl Drop for AtomicFile {
     fn drop(&mut self) {
         if let Some(file) = self.file.take() {
-            drop(file.into_parts()); // without flushing: the bytes are not wanted any more
+            drop(file); // without flushing: the bytes are not wanted any more
             let _ = std::fs::remove_file(&self.partial);
         }
     }

@@ -14,6 +14,7 @@ mod header;
 mod layout;
 mod metadata;
 mod parts;
+mod pieces;
 pub mod types;
 mod value;
 mod writer;
@@ -24,6 +25,7 @@ pub use file::File;
 pub use header::{Header, TensorInfo, parse};
 pub use metadata::Metadata;
 pub use parts::part_path;
+pub use pieces::PieceWriter;
 pub use value::{Array, Value};
 pub use writer::{TensorSpec, Writer};
 

@@ -211,13 +211,15 @@ fn work(shared: &Shared, asleep: &AtomicBool) {
     }
 }
 
-/// Claims and runs chunks of the current phase until none is left.
+/// Claims and runs chunks of the current phase until none is left. What was done is reported once, at the end, for each
+/// report makes all processors wait; the phase, and with it the ticket's epoch, lasts until then.
 fn take_chunks(shared: &Shared) {
+    let mut done = 0;
     let mut ticket = shared.ticket.load(Ordering::Acquire);
     loop {
         let (next, chunks) = (ticket & CHUNK_MASK, (ticket >> CHUNK_BITS) & CHUNK_MASK);
         if next >= chunks {
-            return;
+            break;
         }
         let job = shared.job.load(Ordering::Relaxed);
         if let Err(now) =
@@ -235,8 +237,11 @@ fn take_chunks(shared: &Shared) {
         if let Err(panic) = result {
             *shared.panic.lock().unwrap_or_else(PoisonError::into_inner) = Some(panic);
         }
-        shared.finished.fetch_add(1, Ordering::Release);
+        done += 1;
         ticket = shared.ticket.load(Ordering::Acquire);
+    }
+    if done > 0 {
+        shared.finished.fetch_add(done, Ordering::Release);
     }
 }
 

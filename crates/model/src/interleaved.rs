@@ -12,7 +12,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
-use gguf::AtomicFile;
+use gguf::{AtomicFile, PieceWriter};
 use kernels::Team;
 use memmap2::{Mmap, MmapMut};
 
@@ -99,8 +99,7 @@ impl Interleaved {
 
     /// A file that has lost its name as soon as it is open. Systems on which open files keep theirs get none.
     fn temporary(plan: &Plan, build: Build<'_>) -> Option<Interleaved> {
-        let file = tempfile::tempfile().ok()?;
-        let mut writer = std::io::BufWriter::with_capacity(1 << 20, &file);
+        let mut writer = PieceWriter::new(tempfile::tempfile().ok()?);
         build(&mut |bytes| {
             std::io::Write::write_all(&mut writer, bytes).map_err(|source| gguf::Error::Io {
                 action: "write",
@@ -109,9 +108,7 @@ impl Interleaved {
             })
         })
         .ok()?;
-        std::io::Write::flush(&mut writer).ok()?;
-        drop(writer);
-        let map = map(&file).filter(|map| map.len() == plan.bytes())?;
+        let map = map(&writer.finish().ok()?).filter(|map| map.len() == plan.bytes())?;
         Some(Interleaved { map, start: 0, residence: Residence::Temporary })
     }
 
@@ -148,7 +145,11 @@ type Build<'a> = &'a dyn Fn(&mut dyn FnMut(&[u8]) -> Result<(), gguf::Error>) ->
 fn map(file: &File) -> Option<Mmap> {
     // SAFETY: the map is read-only. Rust asks that nobody changes the bytes meanwhile; a copy is written under
     // another name and never touched again once it has its own, and the bytes are numbers, which no value breaks.
-    unsafe { Mmap::map(file) }.ok()
+    let map = unsafe { Mmap::map(file) }.ok()?;
+    // Large pages where the system has them: if it has not, nothing is lost but speed.
+    #[cfg(target_os = "linux")]
+    let _ = map.advise(memmap2::Advice::HugePage);
+    Some(map)
 }
 
 /// `{hash of the model's path}-{key}.interleaved`: older copies of the same path are found by the first half.

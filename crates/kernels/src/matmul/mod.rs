@@ -14,6 +14,8 @@ mod tile_i8mm;
 
 pub use input::{Input, Keep};
 
+use std::ops::RangeInclusive;
+
 use crate::cpu;
 use crate::formats::Format;
 use crate::simd::LANES;
@@ -51,8 +53,13 @@ pub struct Product<'a> {
     pub stride: usize,
 }
 
-/// Bytes of weights that make a chunk of a product of few tokens worth claiming.
-const CHUNK_BYTES: usize = 48 * 1024;
+/// Chunks of a product of few tokens for each thread: so many that a thread that is held up leaves the others enough to
+/// do, so few that claiming them, which empties the pipeline and stops the stream of memory, stays rare.
+const CHUNKS_PER_THREAD: usize = 4;
+
+/// Bytes of weights that make a chunk of a product of few tokens worth claiming, and those with which claiming costs
+/// nothing any more.
+const CHUNK_BYTES: RangeInclusive<usize> = 24 << 10..=256 << 10;
 
 /// How one product's rows are cut into chunks.
 struct Plan {
@@ -65,7 +72,8 @@ struct Plan {
 }
 
 impl Plan {
-    fn of(product: &Product<'_>) -> Plan {
+    /// `chunk_bytes` is what a chunk of few tokens should have.
+    fn of(product: &Product<'_>, chunk_bytes: usize) -> Plan {
         let matrix = &product.matrix;
         let kernels = (matrix.format.kernels)(cpu::tier());
         let tokens = product.input.tokens();
@@ -76,7 +84,7 @@ impl Plan {
         };
         let groups_per_chunk = match kernels.many {
             _ if few.is_some() => {
-                (CHUNK_BYTES / (LANES * matrix.format.row_bytes(matrix.columns)).max(1)).max(1)
+                (chunk_bytes / (LANES * matrix.format.row_bytes(matrix.columns)).max(1)).max(1)
             }
             Many::Panels(_) => dispatch::tile_groups(cpu::tier()),
             Many::Floats { .. } => 1,
@@ -91,11 +99,11 @@ impl Plan {
 /// If a shape does not fit: lengths of `data` and `out`, columns of matrix and input, or an input set without the
 /// form that the format reads.
 pub fn multiply(team: &Team, products: &mut [Product<'_>]) {
-    let mut chunks = 0;
-    for product in products.iter() {
-        check(product);
-        chunks += Plan::of(product).chunks;
-    }
+    products.iter().for_each(check);
+    let bytes: usize = products.iter().map(|product| product.matrix.data.len()).sum();
+    let chunk_bytes =
+        (bytes / (team.threads() * CHUNKS_PER_THREAD)).clamp(*CHUNK_BYTES.start(), *CHUNK_BYTES.end());
+    let chunks = products.iter().map(|product| Plan::of(product, chunk_bytes).chunks).sum();
     let (count, first) = (products.len(), Shareable(products.as_mut_ptr()));
     team.run(chunks, &|chunk| {
         let mut chunk = chunk;
@@ -103,7 +111,7 @@ pub fn multiply(team: &Team, products: &mut [Product<'_>]) {
             // SAFETY: `index < count`; the reference is shared, and `out` below is written through its pointer only,
             // rows of this chunk only.
             let product = unsafe { &*first.pointer().add(index) };
-            let plan = Plan::of(product);
+            let plan = Plan::of(product, chunk_bytes);
             if chunk < plan.chunks {
                 return run_chunk(product, &plan, chunk);
             }
