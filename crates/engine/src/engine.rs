@@ -140,7 +140,9 @@ impl Engine {
         let is_last = chunk == pending.len();
         self.batch.clear();
         self.batch.extend_from_slice(&pending[..chunk]);
-        if let (1, Some((speculator, moment))) = (pending.len(), session.speculate(self.workspace.max_batch())) {
+        if let (1, Some((speculator, moment))) =
+            (pending.len(), session.speculate(self.workspace.max_batch()))
+        {
             speculator.draft(moment, &self.costs, self.draft.as_mut(), &mut self.batch)?;
         }
         match is_last {

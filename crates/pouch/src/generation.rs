@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use engine::{
-    DEFAULT_BATCH, Drafts, Engine, Figures, Generation, Limits, SamplerOptions, Session, SessionOptions, Speculation,
+    DEFAULT_BATCH, Drafts, Engine, Figures, Generation, Limits, SamplerOptions, Session, SessionOptions,
+    Speculation,
 };
 use kernels::Team;
 use model::{KvType, Model};

@@ -63,12 +63,7 @@ pub(crate) struct DraftModel {
 
 impl DraftModel {
     /// `model` guesses for a session of a model with `vocabulary` tokens, of which `cache` holds as many as the session's.
-    pub(crate) fn new(
-        model: Arc<Model>,
-        cache: KvCache,
-        sampler: Sampler,
-        vocabulary: usize,
-    ) -> DraftModel {
+    pub(crate) fn new(model: Arc<Model>, cache: KvCache, sampler: Sampler, vocabulary: usize) -> DraftModel {
         let (rested, rests) = (0, FEWEST_RESTS);
         DraftModel { model, cache, sampler, vocabulary, chance: FIRST_CHANCE, rested, rests }
     }
@@ -164,7 +159,8 @@ impl DraftModel {
 /// Checks that `draft` can guess for `model`: the same number stands for the same token, up to padding at the end.
 pub(crate) fn check_vocabulary(model: &Model, draft: &Model) -> Result<(), Error> {
     let (ours, theirs) = (&model.tokenizer, &draft.tokenizer);
-    let (fewer, more) = (ours.vocab_size().min(theirs.vocab_size()), ours.vocab_size().max(theirs.vocab_size()));
+    let (fewer, more) =
+        (ours.vocab_size().min(theirs.vocab_size()), ours.vocab_size().max(theirs.vocab_size()));
     let differs = (0..fewer as u32).find(|&token| ours.piece(token) != theirs.piece(token));
     let token = match differs {
         Some(token) => token,

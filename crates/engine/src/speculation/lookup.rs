@@ -25,8 +25,8 @@ const COMPARED: usize = 32;
 /// How fast the counted chances follow the text.
 const RATE: f64 = 1.0 / 16.0;
 
-/// The chance that a copy goes on before anything is counted, for common pasts of 2, 3, 4, 5, 6, 8, 16, 32 tokens and more.
-const CHANCES: [f64; 8] = [0.3, 0.4, 0.5, 0.6, 0.65, 0.7, 0.8, 0.9];
+/// The chance that a copy goes on before anything is counted, about that of ordinary text, for common pasts of 2, 3, 4, 5, 6, 8, 16, 32 tokens and more.
+const CHANCES: [f64; 8] = [0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9];
 
 /// The copy at hand and the table that finds the next. All positions are lengths of the history: position `p` has
 /// `tokens[p]` after it; 0 is none.
@@ -143,5 +143,82 @@ fn class(matched: usize) -> usize {
         8..16 => 5,
         16..32 => 6,
         32.. => 7,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::random::Random;
+    use crate::speculation::{PassCosts, Speculation};
+
+    fn draft(lookup: &Lookup, tokens: &[u32], limit: usize) -> Vec<u32> {
+        let costs = PassCosts::new();
+        // As the engine does it: behind the token that is pending.
+        let mut batch = vec![tokens[tokens.len() - 1]];
+        let pace = Pace { speculation: Speculation::Fixed(limit), limit, costs: &costs };
+        lookup.draft(tokens, &pace, &mut batch);
+        batch.split_off(1)
+    }
+
+    fn drafted(tokens: &[u32], limit: usize) -> Vec<u32> {
+        let mut lookup = Lookup::new(tokens.len());
+        lookup.follow(tokens, tokens.len());
+        draft(&lookup, tokens, limit)
+    }
+
+    #[test]
+    fn the_longest_common_past_counts_then_the_latest() {
+        assert_eq!(drafted(&[1, 2, 3, 4, 5, 6, 1, 2], 3), [3, 4, 5]);
+        assert_eq!(drafted(&[9, 1, 2, 3, 7, 1, 2, 4, 9, 1, 2], 1), [3]);
+        assert_eq!(drafted(&[1, 2, 3, 7, 1, 2, 4, 9, 1, 2], 1), [4]);
+        assert_eq!(drafted(&[1, 2, 3, 4, 5, 2], 3), [0; 0], "one token is too little");
+        assert_eq!(drafted(&[1], 3), [0; 0]);
+        assert_eq!(drafted(&[1, 2, 3, 1, 2, 3, 1, 2], 7), [3, 1, 2, 3, 1, 2, 3], "a period goes on");
+    }
+
+    /// However the history comes in, the guess is that of a search through all of it; also after it was replaced.
+    #[test]
+    fn following_agrees_with_searching() {
+        let mut random = Random::new(5);
+        let mut lookup = Lookup::new(100);
+        for _ in 0..20 {
+            lookup.clear();
+            let mut tokens: Vec<u32> = Vec::new();
+            while tokens.len() < 90 {
+                let count = 1 + random.next_u64() % 4;
+                tokens.extend((0..count).map(|_| (random.next_u64() % 5) as u32));
+                lookup.follow(&tokens, 0);
+                // A copy that is followed may have been overtaken by a longer one since it was found, yet it is one.
+                let common = |at: usize| {
+                    tokens[..at].iter().rev().zip(tokens.iter().rev()).take_while(|(a, b)| a == b).count()
+                };
+                let guess = draft(&lookup, &tokens, 1);
+                let possible: Vec<usize> = (1..tokens.len()).filter(|&at| common(at) >= SHORTEST).collect();
+                assert_eq!(guess.is_empty(), possible.is_empty(), "{tokens:?}");
+                if let Some(&token) = guess.first() {
+                    assert!(possible.contains(&lookup.source) && tokens[lookup.source] == token);
+                    assert!(lookup.matched.min(LONGEST) == common(lookup.source).min(LONGEST));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn chances_follow_the_text() {
+        let period = [1, 2, 3, 4, 5, 6, 7];
+        let repeating: Vec<u32> = period.iter().copied().cycle().take(400).collect();
+        let mut lookup = Lookup::new(1000);
+        lookup.follow(&repeating, 0);
+        assert!(lookup.chance(0) > 0.99);
+        // Pairs that come again with something else after them each time.
+        let misleading: Vec<u32> = (100..200).flat_map(|token| [1, 2, token]).collect();
+        lookup.clear();
+        lookup.follow(&misleading, 0);
+        assert!(lookup.chances[class(2)] < 0.01, "{:?}", lookup.chances);
+        // What the prompt repeats says nothing about the model.
+        let mut lookup = Lookup::new(1000);
+        lookup.follow(&repeating, repeating.len());
+        assert_eq!(lookup.chances, CHANCES);
     }
 }

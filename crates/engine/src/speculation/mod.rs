@@ -51,10 +51,7 @@ pub struct Drafts {
 impl Drafts {
     /// What was added to `earlier` to make these.
     pub fn since(&self, earlier: Drafts) -> Drafts {
-        Drafts {
-            drafted: self.drafted - earlier.drafted,
-            accepted: self.accepted - earlier.accepted,
-        }
+        Drafts { drafted: self.drafted - earlier.drafted, accepted: self.accepted - earlier.accepted }
     }
 }
 
@@ -128,7 +125,11 @@ impl Speculator {
     }
 
     /// Computes what the session has computed in prefill, a chunk at a time, for the draft model too.
-    pub(crate) fn prefill(&mut self, engine: Option<&mut DraftEngine>, computed: &[u32]) -> Result<(), Error> {
+    pub(crate) fn prefill(
+        &mut self,
+        engine: Option<&mut DraftEngine>,
+        computed: &[u32],
+    ) -> Result<(), Error> {
         match (&mut self.model, engine) {
             (Some(model), Some(engine)) => model.prefill(engine, computed),
             _ => Ok(()),

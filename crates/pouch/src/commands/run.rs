@@ -43,6 +43,7 @@ Examples:
   pouch run -m qwen2.5-0.5b --system \"Answer in French.\" \"Good morning\"
   pouch run \"Summarise this text:\" --file report.txt
   git diff | pouch run -m qwen2.5-coder-0.5b --system \"Write a commit message.\"
+  pouch run -m qwen2.5-coder-1.5b --draft-model qwen2.5-coder-0.5b \"Sort a list in C\"
   pouch run --raw -n 64 --temperature 0 \"Once upon a time\"
   pouch run --json --seed 7 \"Name three rivers\"";
 
