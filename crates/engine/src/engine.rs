@@ -1,16 +1,19 @@
 //! The engine: one loaded model, one worker team, one set of buffers; it advances any session by a step.
 //!
-//! A step is the smallest piece of work that is worth its overhead: a chunk of a prompt, or one token. Between steps the
-//! engine holds nothing of the session, so the caller decides after each one whose turn it is.
+//! A step is the smallest piece of work that is worth its overhead: a chunk of a prompt, or one forward pass for the next
+//! token and those that were guessed after it. Between steps the engine holds nothing of the session, so the caller
+//! decides after each one whose turn it is.
 
 use std::sync::Arc;
 use std::thread::available_parallelism;
+use std::time::Instant;
 
 use kernels::Team;
 use model::{Logits, Model, Workspace};
 
 use crate::error::Error;
 use crate::session::{EndReason, Session, SessionOptions};
+use crate::speculation::{DraftEngine, PassCosts, check_vocabulary};
 
 /// Tokens in a chunk of prefill unless asked otherwise: long enough that each weight read from memory serves many
 /// tokens, short enough that a waiting session gets its turn.
@@ -47,8 +50,8 @@ pub enum Step {
         /// Tokens to compute.
         total: usize,
     },
-    /// This token was sampled and is part of the answer.
-    Token(u32),
+    /// So many tokens were sampled, at least one: the last of [`Session::answer`].
+    Tokens(usize),
     /// The answer is over; further steps repeat this and cost nothing.
     End(EndReason),
 }
@@ -58,8 +61,12 @@ pub struct Engine {
     model: Arc<Model>,
     team: Arc<Team>,
     workspace: Workspace,
-    /// The logits that the sampler works on; penalties change them.
-    logits: Vec<f32>,
+    /// Guesses for the sessions made here.
+    draft: Option<DraftEngine>,
+    /// Of decode steps.
+    costs: PassCosts,
+    /// What a step computes: tokens of the session, then guesses.
+    batch: Vec<u32>,
 }
 
 impl Engine {
@@ -72,8 +79,18 @@ impl Engine {
     /// An engine that works with a team that others use too. `batch` as in [`EngineOptions`], at least 1.
     pub fn with_team(model: Arc<Model>, team: Arc<Team>, batch: usize) -> Engine {
         let workspace = Workspace::new(&model.config, batch);
-        let logits = vec![0.0; model.config.vocabulary];
-        Engine { model, team, workspace, logits }
+        let batch = Vec::with_capacity(workspace.max_batch());
+        Engine { model, team, workspace, draft: None, costs: PassCosts::new(), batch }
+    }
+
+    /// Has `draft_model`, a smaller one of the same family, guess the next tokens in sessions made from now on.
+    ///
+    /// # Errors
+    /// [`Error::OtherVocabulary`] if its tokens are not those of the engine's model.
+    pub fn set_draft_model(&mut self, draft_model: Arc<Model>) -> Result<(), Error> {
+        check_vocabulary(&self.model, &draft_model)?;
+        self.draft = Some(DraftEngine::new(draft_model, Arc::clone(&self.team), self.batch()));
+        Ok(())
     }
 
     /// The model that this engine runs.
@@ -96,11 +113,12 @@ impl Engine {
     /// # Errors
     /// [`Error::Setting`] for options without a meaning, [`Error::Model`] if there is no memory for the cache.
     pub fn session(&self, options: SessionOptions) -> Result<Session, Error> {
-        Session::new(Arc::clone(&self.model), options)
+        let draft_model = self.draft.as_ref().map(|draft| Arc::clone(&draft.model));
+        Session::new(Arc::clone(&self.model), draft_model, options)
     }
 
-    /// Advances `session`: computes its next chunk of prompt, or its next token. The prompt's last chunk gives a token at
-    /// once, as its logits are at hand then.
+    /// Advances `session`: computes its next chunk of prompt, or its next token, or several at once where they were guessed.
+    /// The prompt's last chunk gives a token at once, as its logits are at hand then.
     ///
     /// Sampling a token allocates nothing, unless the session has stop strings, for which text must be made.
     ///
@@ -114,23 +132,70 @@ impl Engine {
         if let Some(end) = session.check_end() {
             return Ok(Step::End(end));
         }
-        let done = session.cache.len();
-        let pending = &session.tokens[done..];
+        let pending = session.pending();
         if pending.is_empty() {
             return Err(Error::Empty);
         }
-        let chunk = &pending[..pending.len().min(self.workspace.max_batch())];
-        let is_last = chunk.len() == pending.len();
-        let want = if is_last { Logits::Last } else { Logits::None };
-        let position = done + chunk.len() - 1;
-        let logits = self.model.forward(&self.team, &mut self.workspace, &mut session.cache, chunk, want)?;
-        if !is_last {
-            let (done, total) = session.prefilled();
-            return Ok(Step::Prefilled { done, total });
+        let chunk = pending.len().min(self.workspace.max_batch());
+        let is_last = chunk == pending.len();
+        self.batch.clear();
+        self.batch.extend_from_slice(&pending[..chunk]);
+        if let (1, Some((speculator, moment))) =
+            (pending.len(), session.speculate(self.workspace.max_batch()))
+        {
+            speculator.draft(moment, &self.costs, self.draft.as_mut(), &mut self.batch)?;
         }
-        self.logits.copy_from_slice(logits);
-        let token = session.sampler.sample(&mut self.logits, &session.tokens);
-        let token = token.ok_or(Error::NoFiniteLogit { position })?;
-        Ok(session.accept(token).map_or(Step::Token(token), Step::End))
+        match is_last {
+            true => self.sample(session, chunk),
+            false => self.prefill(session),
+        }
+    }
+
+    /// Computes the batch for its keys and values alone.
+    fn prefill(&mut self, session: &mut Session) -> Result<Step, Error> {
+        let Engine { model, team, workspace, batch, .. } = self;
+        model.forward(team, workspace, &mut session.cache, batch, Logits::None)?;
+        if let Some(speculator) = &mut session.speculator {
+            speculator.prefill(self.draft.as_mut(), &session.tokens[..session.cache.len()])?;
+        }
+        let (done, total) = session.prefilled();
+        Ok(Step::Prefilled { done, total })
+    }
+
+    /// Computes the batch, of which `given` tokens are the session's and the others guesses, and samples for as long as
+    /// the guesses come true.
+    fn sample(&mut self, session: &mut Session, given: usize) -> Result<Step, Error> {
+        let Engine { model, team, workspace, batch, .. } = self;
+        let (answered, position) = (session.answer().len(), session.tokens.len() - 1);
+        let start = Instant::now();
+        let logits = model.forward(team, workspace, &mut session.cache, batch, Logits::From(given - 1))?;
+        if given == 1 {
+            self.costs.record(batch.len(), start.elapsed());
+        }
+        let drafted = &batch[given..];
+        let (mut accepted, mut is_rejected, mut end) = (0, false, None);
+        for logits in logits.chunks_exact_mut(model.config.vocabulary) {
+            // Where a guessed token leads to no choice, the next step finds that again, with the token in its place.
+            let Some(token) = session.sampler.sample(logits, &session.tokens) else { break };
+            end = session.accept(token);
+            let guess = drafted.get(accepted);
+            let is_accepted = guess == Some(&token);
+            is_rejected = guess.is_some() && !is_accepted;
+            accepted += usize::from(is_accepted);
+            if end.is_some() || !is_accepted {
+                break;
+            }
+        }
+        // Whatever happened, the last token is the one that is pending.
+        session.cache.truncate(session.tokens.len() - 1);
+        if let Some(speculator) = &mut session.speculator {
+            speculator.truncate(&session.cache);
+            speculator.learn(drafted.len(), accepted, is_rejected);
+        }
+        match (session.tokens.len() - 1 - position, session.answer().len() - answered, end) {
+            (0, ..) => Err(Error::NoFiniteLogit { position }),
+            (_, 0, Some(end)) => Ok(Step::End(end)),
+            (_, count, _) => Ok(Step::Tokens(count)),
+        }
     }
 }

@@ -35,6 +35,19 @@ pub enum Error {
     /// A step was asked of an engine for a session of another engine's model.
     #[error("the session belongs to another model than the engine runs")]
     OtherModel,
+    /// A draft model that numbers its tokens in another way.
+    #[error(
+        "the draft model has another vocabulary: token {token} is {got:?} there and {expected:?} here; \
+         take a smaller model of the same family"
+    )]
+    OtherVocabulary {
+        /// The first token that differs.
+        token: u32,
+        /// Its text in the model's vocabulary; empty if it has no such token.
+        expected: String,
+        /// Its text in the draft model's vocabulary; empty if it has no such token.
+        got: String,
+    },
     /// A step was asked of a session that has no tokens to work on.
     #[error("the session has no tokens to continue from: push a prompt first")]
     Empty,

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use crate::engine::{Engine, Step};
 use crate::error::Error;
 use crate::session::{EndReason, Session};
+use crate::speculation::Drafts;
 
 /// What happens while an answer is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,6 +51,8 @@ pub struct Figures {
     pub decode: Duration,
     /// From the call until the first token was there, everything counted; `None` if none came.
     pub time_to_first_token: Option<Duration>,
+    /// Tokens of the answer that were guessed, and guesses that came to nothing.
+    pub drafts: Drafts,
     /// Tokens sampled by the steps that `decode` counts, one that ended the answer among them.
     decoded_tokens: usize,
 }
@@ -83,36 +86,25 @@ pub fn generate(
 ) -> Result<Generation, Error> {
     let start = Instant::now();
     let mut figures = Figures { reused_tokens: session.reused_len(), ..Figures::default() };
-    let mut token_ids = Vec::new();
+    let (answered, drafts) = (session.answer().len(), session.drafts());
     let mut text = String::new();
-    let mut end = session.end();
-    while end.is_none() && !cancel.load(Ordering::Relaxed) {
-        let pending = session.pending().len();
+    while session.end().is_none() && !cancel.load(Ordering::Relaxed) {
+        let (pending, known) = (session.pending().len(), session.tokens().len());
         let step_start = Instant::now();
         let step = engine.step(session)?;
         let time = step_start.elapsed();
-        match step {
-            Step::Prefilled { .. } => {
-                figures.prefill += time;
-                figures.prompt_tokens += pending - session.pending().len();
-            }
-            Step::Token(_) | Step::End(EndReason::EndOfGeneration(_)) => {
-                if figures.time_to_first_token.is_none() {
-                    figures.time_to_first_token = Some(start.elapsed());
-                    figures.prefill += time;
-                    figures.prompt_tokens += pending;
-                } else {
-                    figures.decode += time;
-                    figures.decoded_tokens += 1;
-                }
-            }
-            // Found before anything was computed.
-            Step::End(_) => {}
-        }
-        match step {
-            Step::Prefilled { done, total } => on_event(Event::Prefilled { done, total }),
-            Step::Token(token) => token_ids.push(token),
-            Step::End(reason) => end = Some(reason),
+        let sampled = session.tokens().len() - known;
+        if figures.time_to_first_token.is_some() {
+            figures.decode += time;
+            figures.decoded_tokens += sampled;
+        } else if sampled > 0 {
+            figures.time_to_first_token = Some(start.elapsed());
+            figures.prefill += time;
+            figures.prompt_tokens += pending;
+        } else if let Step::Prefilled { done, total } = step {
+            figures.prefill += time;
+            figures.prompt_tokens += pending - session.pending().len();
+            on_event(Event::Prefilled { done, total });
         }
         let shown = text.len();
         session.take_text(&mut text);
@@ -121,6 +113,8 @@ pub fn generate(
         }
     }
     // A character or a possible stop string that was cut short by cancelling is not shown: it may yet go on.
+    let token_ids = session.answer()[answered..].to_vec();
     figures.generated_tokens = token_ids.len();
-    Ok(Generation { text, token_ids, end, figures })
+    figures.drafts = session.drafts().since(drafts);
+    Ok(Generation { text, token_ids, end: session.end(), figures })
 }

@@ -12,6 +12,7 @@ mod prompt;
 mod random;
 mod sampler;
 mod session;
+mod speculation;
 mod stop;
 
 pub use chat::Conversation;
@@ -22,4 +23,5 @@ pub use prompt::encode_prompt;
 pub use random::Random;
 pub use sampler::{Sampler, SamplerOptions};
 pub use session::{DEFAULT_CONTEXT, EndReason, Limits, Session, SessionOptions};
+pub use speculation::{Drafts, Speculation};
 pub use stop::StopMatcher;

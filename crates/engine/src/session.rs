@@ -14,6 +14,7 @@ use text::TextStream;
 
 use crate::error::Error;
 use crate::sampler::{Sampler, SamplerOptions};
+use crate::speculation::{DraftModel, Drafts, Moment, Speculation, Speculator};
 use crate::stop::StopMatcher;
 
 /// The context of a session that asks for none, unless the model was trained for less. The cache takes memory only as it
@@ -31,6 +32,8 @@ pub struct SessionOptions {
     pub sampler: SamplerOptions,
     /// When an answer ends.
     pub limits: Limits,
+    /// How many tokens are guessed and computed together. Changes the speed of answers and nothing else of them.
+    pub speculation: Speculation,
 }
 
 impl Default for SessionOptions {
@@ -40,6 +43,7 @@ impl Default for SessionOptions {
             kv_type: KvType::F16,
             sampler: SamplerOptions::default(),
             limits: Limits::default(),
+            speculation: Speculation::default(),
         }
     }
 }
@@ -88,6 +92,7 @@ pub struct Session {
     pub(crate) tokens: Vec<u32>,
     pub(crate) cache: KvCache,
     pub(crate) sampler: Sampler,
+    pub(crate) speculator: Option<Speculator>,
     limits: Limits,
     turn: Turn,
 }
@@ -109,19 +114,35 @@ struct Turn {
 }
 
 impl Session {
-    pub(crate) fn new(model: Arc<Model>, options: SessionOptions) -> Result<Session, Error> {
-        let SessionOptions { context, kv_type, sampler, limits } = options;
+    /// A session of `model`; `draft_model` guesses for it, unless the options want no guesses.
+    pub(crate) fn new(
+        model: Arc<Model>,
+        draft_model: Option<Arc<Model>>,
+        options: SessionOptions,
+    ) -> Result<Session, Error> {
+        let SessionOptions { context, kv_type, sampler, limits, speculation } = options;
         let context = context.unwrap_or(DEFAULT_CONTEXT.min(model.config.context));
         if context == 0 {
             return Err(Error::Setting { name: "context", got: 0.0, expected: "1 or more" });
         }
-        let mut sampler = Sampler::new(sampler)?;
-        sampler.reserve(model.config.vocabulary, context);
+        let vocabulary = model.config.vocabulary;
+        let new_sampler = || -> Result<Sampler, Error> {
+            let mut made = Sampler::new(sampler.clone())?;
+            made.reserve(vocabulary, context);
+            Ok(made)
+        };
+        let new_draft_model = |draft_model: Arc<Model>| -> Result<DraftModel, Error> {
+            let cache = KvCache::new(&draft_model.config, context, kv_type)?;
+            Ok(DraftModel::new(draft_model, cache, new_sampler()?, vocabulary))
+        };
+        let draft_model = draft_model.filter(|_| speculation != Speculation::Off);
+        let draft_model = draft_model.map(new_draft_model).transpose()?;
         Ok(Session {
             cache: KvCache::new(&model.config, context, kv_type)?,
             // The last token sampled needs no place in the cache, but one here.
             tokens: Vec::with_capacity(context + 1),
-            sampler,
+            sampler: new_sampler()?,
+            speculator: Speculator::new(speculation, context, draft_model),
             turn: Turn {
                 prompt: 0,
                 answer: 0,
@@ -163,6 +184,9 @@ impl Session {
         self.check(tokens.len(), tokens)?;
         let common = self.tokens.iter().zip(tokens).take_while(|(a, b)| a == b).count();
         self.cache.truncate(common.min(last));
+        if let Some(speculator) = &mut self.speculator {
+            speculator.replace(&self.cache);
+        }
         self.tokens.clear();
         self.tokens.extend_from_slice(tokens);
         self.open_turn(self.cache.len());
@@ -237,6 +261,11 @@ impl Session {
         &self.model
     }
 
+    /// Tokens that were drafted and accepted in the whole session.
+    pub fn drafts(&self) -> Drafts {
+        self.speculator.as_ref().map_or_else(Drafts::default, |speculator| speculator.drafts)
+    }
+
     /// Appends to `out` the answer's text since the last call: whole characters, and nothing that a stop string could
     /// still swallow. After the end, all that is left.
     pub fn take_text(&mut self, out: &mut String) {
@@ -281,17 +310,28 @@ impl Session {
         self.turn.end
     }
 
-    /// Adds a sampled token. Returns the end if the token is one.
+    /// The speculator, and what it drafts for: a batch of at most `most` tokens with the last one sampled, within the limits
+    /// of answer and context.
+    pub(crate) fn speculate(&mut self, most: usize) -> Option<(&mut Speculator, Moment<'_>)> {
+        let answered = self.answer().len();
+        // A pass gives a token more than were drafted.
+        let left = self.limits.max_tokens.map_or(usize::MAX, |most| most.saturating_sub(answered));
+        let room = self.cache.capacity() - self.cache.len();
+        let limit = most.min(left).min(room).saturating_sub(1);
+        let speculator = self.speculator.as_mut()?;
+        let Session { tokens, sampler, turn, .. } = self;
+        Some((speculator, Moment { tokens, sampler, answer: turn.answer, limit }))
+    }
+
+    /// Adds a sampled token. Returns why the answer is over, if it is now.
     pub(crate) fn accept(&mut self, token: u32) -> Option<EndReason> {
         self.tokens.push(token);
         if !self.limits.ignore_end && self.model.tokenizer.is_end_of_generation(token) {
             self.turn.end = Some(EndReason::EndOfGeneration(token));
-            return self.turn.end;
-        }
-        // Text costs an allocation or two a token, so it is made here only where it decides something.
-        if !self.limits.stop.is_empty() {
+        } else if !self.limits.stop.is_empty() {
+            // Text costs an allocation or two a token, so it is made here only where it decides something.
             self.decode();
         }
-        None
+        self.check_end()
     }
 }

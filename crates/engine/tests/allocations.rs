@@ -8,7 +8,7 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use common::{engine, open, options};
-use engine::{SamplerOptions, SessionOptions, Step};
+use engine::{SamplerOptions, SessionOptions, Speculation, Step};
 use testkit::TinyOptions;
 
 const THREADS: usize = 2;
@@ -64,14 +64,18 @@ fn decoding_allocates_nothing() {
     {
         let model = open(&TinyOptions::new(architecture).with_type(type_id));
         let mut engine = engine(&model, THREADS, 32);
-        for sampler in &samplers {
-            let mut session =
-                engine.session(SessionOptions { sampler: sampler.clone(), ..options(1, 1000) }).unwrap();
+        engine.set_draft_model(open(&TinyOptions::new(architecture))).unwrap();
+        for (index, sampler) in samplers.iter().enumerate() {
+            // Guesses by lookup and by a model, and none.
+            let speculation = if index % 2 == 0 { Speculation::Fixed(3) } else { Speculation::Off };
+            let options = SessionOptions { sampler: sampler.clone(), speculation, ..options(1, 1000) };
+            let mut session = engine.session(options).unwrap();
             session.push(&[7; 70]).unwrap();
-            while !matches!(engine.step(&mut session).unwrap(), Step::Token(_)) {}
+            while !matches!(engine.step(&mut session).unwrap(), Step::Tokens(_)) {}
             let mut round = || {
                 let before = ALLOCATIONS.load(Ordering::SeqCst);
-                for _ in 0..80 {
+                let until = session.answer().len() + 80;
+                while session.answer().len() < until {
                     engine.step(&mut session).unwrap();
                 }
                 ALLOCATIONS.load(Ordering::SeqCst) - before
@@ -81,7 +85,7 @@ fn decoding_allocates_nothing() {
             // piece is chance, so that may come late, but it comes once.
             let what = format!("{architecture}, type {type_id}, {sampler:?}: {rounds:?}");
             assert!(rounds.contains(&0) && rounds.iter().sum::<usize>() <= 2 * THREADS, "{what}");
-            assert_eq!(session.answer().len(), 1 + 80 * rounds.len(), "{what}");
+            assert!(session.answer().len() > 80 * rounds.len(), "{what}");
         }
     }
 }

@@ -52,7 +52,7 @@ impl Logits {
 
 impl Model {
     /// Computes a batch of `tokens` that follow those in `cache`, adds them to it, and returns the logits of the
-    /// tokens that `want` names, `[row][vocabulary]`.
+    /// tokens that `want` names, `[row][vocabulary]`, which are the caller's to change until the next batch.
     ///
     /// # Errors
     /// [`Error::BatchSize`], [`Error::TokenOutOfRange`], [`Error::ContextFull`], [`Error::Mismatch`], and
@@ -64,7 +64,7 @@ impl Model {
         cache: &mut KvCache,
         tokens: &[u32],
         want: Logits,
-    ) -> Result<&'a [f32], Error> {
+    ) -> Result<&'a mut [f32], Error> {
         self.embed(team, workspace, cache, tokens)?;
         let wanted = want.rows(tokens.len());
         workspace.reserve_logits(wanted.len())?;
@@ -167,7 +167,7 @@ impl Model {
         team: &Team,
         workspace: &'a mut Workspace,
         rows: Range<usize>,
-    ) -> Result<&'a [f32], Error> {
+    ) -> Result<&'a mut [f32], Error> {
         let config = &self.config;
         workspace.reserve_logits(rows.len())?;
         let Workspace { stream, branch, input, logits, .. } = workspace;

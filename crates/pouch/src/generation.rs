@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use engine::{DEFAULT_BATCH, Engine, Figures, Generation, Limits, SamplerOptions, Session, SessionOptions};
+use engine::{
+    DEFAULT_BATCH, Drafts, Engine, Figures, Generation, Limits, SamplerOptions, Session, SessionOptions,
+    Speculation,
+};
 use kernels::Team;
 use model::{KvType, Model};
 
@@ -60,6 +63,15 @@ pub(crate) struct GenerationArguments {
     /// Number format of the keys and values kept for the context: q8_0 takes about half the memory
     #[arg(long, value_name = "FORMAT", value_enum, default_value_t = Kv::F16, help_heading = MACHINE)]
     kv: Kv,
+
+    /// Have a smaller model of the same family guess tokens that the model then checks several at a time
+    #[arg(long, value_name = "MODEL", help_heading = MACHINE)]
+    draft_model: Option<String>,
+
+    /// Compute one token at a time. Else text that repeats earlier text is guessed and checked several tokens at a
+    /// time; the answer is the same
+    #[arg(long, conflicts_with = "draft_model", help_heading = MACHINE)]
+    no_speculation: bool,
 }
 
 const SAMPLING: &str = "Sampling";
@@ -112,7 +124,10 @@ impl GenerationArguments {
     pub(crate) fn open(&self, printer: &Printer) -> Result<Machine, Failure> {
         let team = team(self.threads);
         let model = models::open(&self.model, &team, printer)?;
-        let engine = Engine::with_team(Arc::clone(&model), team, DEFAULT_BATCH);
+        let mut engine = Engine::with_team(Arc::clone(&model), Arc::clone(&team), DEFAULT_BATCH);
+        if let Some(name) = &self.draft_model {
+            engine.set_draft_model(models::open(name, &team, printer)?)?;
+        }
         Ok(Machine { engine, model, seed: self.seed.unwrap_or_else(any_seed) })
     }
 
@@ -146,6 +161,7 @@ impl GenerationArguments {
                 ..SamplerOptions::default()
             },
             limits: Limits { max_tokens: Some(self.tokens), ..Limits::default() },
+            speculation: if self.no_speculation { Speculation::Off } else { Speculation::Adaptive },
         };
         Ok(machine.engine.session(options)?)
     }
@@ -173,8 +189,12 @@ pub(crate) fn figures_line(generation: &Generation) -> String {
         0 => String::new(),
         reused => format!(" (+{reused} kept)"),
     };
+    let guessed = match figures.drafts {
+        Drafts { drafted: 0, .. } => String::new(),
+        Drafts { drafted, accepted } => format!(" | {accepted} of {drafted} guesses right"),
+    };
     format!(
-        "prompt {}{reused} tokens, {:.1} tok/s | answer {} tokens, {:.1} tok/s | {first} | {}",
+        "prompt {}{reused} tokens, {:.1} tok/s | answer {} tokens, {:.1} tok/s{guessed} | {first} | {}",
         figures.prompt_tokens,
         figures.prefill_tok_s(),
         figures.generated_tokens,

@@ -133,6 +133,11 @@ impl Sampler {
         &self.options
     }
 
+    /// Makes the next draws those that `other` is about to make.
+    pub fn draw_like(&mut self, other: &Sampler) {
+        self.random.clone_from(&other.random);
+    }
+
     /// Chooses the next token from `logits` (one value a token of the vocabulary; penalties change them in place) after
     /// the tokens of `history`. NaN counts as impossible and plus infinity as certain; `None` if no token is possible.
     pub fn sample(&mut self, logits: &mut [f32], history: &[u32]) -> Option<u32> {

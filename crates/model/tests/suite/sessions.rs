@@ -127,7 +127,7 @@ fn misuse_is_an_error_and_changes_nothing() {
     let mut workspace = Workspace::new(&model.config, 4);
     let mut cache = KvCache::new(&model.config, 6, KvType::F16).unwrap();
     let mut run = |model: &Model, cache: &mut KvCache, tokens: &[u32]| {
-        model.forward(&team, &mut workspace, cache, tokens, Logits::Last).map(<[f32]>::to_vec)
+        model.forward(&team, &mut workspace, cache, tokens, Logits::Last).map(|logits| logits.to_vec())
     };
     run(&model, &mut cache, &[1, 2, 3]).unwrap();
     let vocabulary = model.config.vocabulary;

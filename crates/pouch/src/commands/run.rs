@@ -43,6 +43,7 @@ Examples:
   pouch run -m qwen2.5-0.5b --system \"Answer in French.\" \"Good morning\"
   pouch run \"Summarise this text:\" --file report.txt
   git diff | pouch run -m qwen2.5-coder-0.5b --system \"Write a commit message.\"
+  pouch run -m qwen2.5-coder-1.5b --draft-model qwen2.5-coder-0.5b \"Sort a list in C\"
   pouch run --raw -n 64 --temperature 0 \"Once upon a time\"
   pouch run --json --seed 7 \"Name three rivers\"";
 
@@ -56,6 +57,8 @@ struct Output<'a> {
     generated_tokens: usize,
     prefill_tok_s: f64,
     decode_tok_s: f64,
+    drafted_tokens: usize,
+    accepted_tokens: usize,
     time_to_first_token_ms: Option<f64>,
     load_ms: f64,
     seed: u64,
@@ -98,6 +101,8 @@ pub(crate) fn run(arguments: Arguments, printer: &Printer) -> Result<(), Failure
             generated_tokens: figures.generated_tokens,
             prefill_tok_s: figures.prefill_tok_s(),
             decode_tok_s: figures.decode_tok_s(),
+            drafted_tokens: figures.drafts.drafted,
+            accepted_tokens: figures.drafts.accepted,
             time_to_first_token_ms: figures.time_to_first_token.map(|time| time.as_secs_f64() * 1e3),
             load_ms: load.as_secs_f64() * 1e3,
             seed: machine.seed,

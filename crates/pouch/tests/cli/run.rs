@@ -3,6 +3,8 @@
 use std::io::Read;
 use std::process::Stdio;
 
+use testkit::TokenizerKind;
+
 use crate::support::{Pouch, without_figures};
 
 fn pouch_with_model() -> Pouch {
@@ -14,7 +16,9 @@ fn pouch_with_model() -> Pouch {
 #[test]
 fn the_answer_is_on_standard_output_and_the_figures_are_not() {
     let pouch = pouch_with_model();
-    let ran = pouch.run(&["run", "-m", "tiny.gguf", "-n", "12", "--temperature", "0", "hello"]);
+    // Guesses would be counted in the figures, and how many there are depends on the clock.
+    let asked = ["-m", "tiny.gguf", "-n", "12", "--temperature", "0", "--no-speculation", "hello"];
+    let ran = pouch.run(&[&["run"], &asked[..]].concat());
     assert_eq!(ran.code, Some(0), "{}", ran.stderr);
     assert!(ran.stdout.ends_with('\n'));
     let figures = without_figures(ran.stderr.lines().last().unwrap());
@@ -22,7 +26,7 @@ fn the_answer_is_on_standard_output_and_the_figures_are_not() {
     assert_eq!(line, "prompt N tokens, N tok/s | answer N tokens, N tok/s | first token after N ms");
     assert!(["max tokens", "end of generation"].contains(&reason));
 
-    let quiet = pouch.run(&["run", "-q", "-m", "tiny.gguf", "-n", "12", "--temperature", "0", "hello"]);
+    let quiet = pouch.run(&[&["run", "-q"], &asked[..]].concat());
     assert_eq!((quiet.stdout, quiet.stderr.as_str()), (ran.stdout, ""));
 }
 
@@ -35,6 +39,29 @@ fn a_seed_repeats_an_answer_and_threads_do_not_change_it() {
     };
     assert_eq!(ids(&["--seed", "5"]), ids(&["--seed", "5", "--threads", "1"]));
     assert_ne!(ids(&["--seed", "5"]), ids(&["--seed", "6"]));
+}
+
+#[test]
+fn guessed_tokens_do_not_change_the_answer() {
+    let pouch = pouch_with_model();
+    pouch.write_model_with("draft.gguf", |options| options.seed = 2);
+    let run = |more: &[&str]| {
+        let common = ["run", "-m", "tiny.gguf", "-n", "60", "--seed", "5", "--json", "hello"];
+        pouch.object(&[&common[..], more].concat())
+    };
+    let plain = run(&["--no-speculation"]);
+    assert_eq!((&plain["drafted_tokens"], &plain["accepted_tokens"]), (&0.into(), &0.into()));
+    assert_eq!(run(&[])["token_ids"], plain["token_ids"]);
+    assert_eq!(run(&["--draft-model", "draft.gguf"])["token_ids"], plain["token_ids"]);
+
+    pouch.write_model_with("foreign.gguf", |options| options.tokenizer = TokenizerKind::SentencePiece);
+    let refused = pouch.run(&["run", "-m", "tiny.gguf", "--draft-model", "foreign.gguf", "hello"]);
+    assert_eq!(refused.code, Some(1));
+    assert!(
+        refused.stderr.contains("the draft model has another vocabulary: token 0 is"),
+        "{}",
+        refused.stderr
+    );
 }
 
 #[test]
