@@ -194,7 +194,7 @@ macro_rules! tier {
 tier!(scalar, crate::simd::scalar::Scalar, few [1 2], groups 1, tokens 2 of [1 2]);
 
 #[cfg(target_arch = "x86_64")]
-tier!(avx2, crate::simd::avx2::Avx2, features "avx2,fma,f16c", few [1 2 3 5], groups 1, tokens 2 of [1 2]);
+tier!(avx2, crate::simd::avx2::Avx2, features "avx2,fma,f16c", few [1 2 5], groups 1, tokens 2 of [1 2]);
 
 // 28 of 32 registers hold sums, integer and float; the weights take two and a scale one.
 #[cfg(target_arch = "x86_64")]
@@ -202,15 +202,15 @@ tier!(
     avx512,
     crate::simd::avx512::Avx512,
     features "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni",
-    few [1 2 3 5 9], groups 2, tokens 7 of [1 2 3 4 5 6 7]
+    few [1 2 5 9], groups 2, tokens 7 of [1 2 3 4 5 6 7]
 );
 
 // 24 of 32 registers hold sums, integer and float; the weights take four and an activation one.
 #[cfg(target_arch = "aarch64")]
-tier!(neon, crate::simd::neon::Neon, features "neon", few [1 2 3 5], groups 1, tokens 3 of [1 2 3]);
+tier!(neon, crate::simd::neon::Neon, features "neon", few [1 2], groups 1, tokens 3 of [1 2 3]);
 
 #[cfg(target_arch = "aarch64")]
-tier!(dotprod, crate::simd::neon::Dotprod, features "neon,dotprod", few [1 2 3 5], groups 1, tokens 3 of [1 2 3]);
+tier!(dotprod, crate::simd::neon::Dotprod, features "neon,dotprod", few [1 2 5], groups 1, tokens 3 of [1 2 3]);
 
 /// [`dotprod`] with tiles of another instruction, and panels in the order that it wants.
 #[cfg(target_arch = "aarch64")]
