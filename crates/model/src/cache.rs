@@ -14,6 +14,9 @@ pub(crate) struct LayerCache {
     pub(crate) values: MmapMut,
 }
 
+/// What errors call it.
+const CACHE: &str = "the key-value cache";
+
 /// The cache of one session. A batch may be taken back with [`KvCache::truncate`].
 #[derive(Debug)]
 pub struct KvCache {
@@ -34,20 +37,45 @@ impl KvCache {
             return Err(Error::KvType { kv_type: kv_type.name(), head_dim: config.head_dim });
         }
         let bytes = KvCache::bytes(config, capacity, kv_type);
-        let lacking = || Error::OutOfMemory { what: "the key-value cache", bytes };
         if bytes >= isize::MAX as usize {
-            return Err(lacking());
+            return Err(Error::OutOfMemory { what: CACHE, bytes });
         }
         let shape = Shape { kv_type, head_dim: config.head_dim, capacity };
+        KvCache::empty(shape, config.kv_heads, config.layers.len())
+    }
+
+    /// An empty cache of a size that was found to be sane.
+    fn empty(shape: Shape, kv_heads: usize, layers: usize) -> Result<KvCache, Error> {
         let area = |head_bytes: usize| {
-            MmapMut::map_anon((config.kv_heads * head_bytes).max(1)).map_err(|_| lacking())
+            let bytes = (kv_heads * head_bytes).max(1);
+            MmapMut::map_anon(bytes).map_err(|_| Error::OutOfMemory { what: CACHE, bytes })
         };
-        let layers = config
-            .layers
-            .iter()
+        let layers = (0..layers)
             .map(|_| Ok(LayerCache { keys: area(shape.key_bytes())?, values: area(shape.value_bytes())? }))
             .collect::<Result<Vec<LayerCache>, Error>>()?;
-        Ok(KvCache { shape, kv_heads: config.kv_heads, len: 0, layers })
+        Ok(KvCache { shape, kv_heads, len: 0, layers })
+    }
+
+    /// A cache with the same positions and capacity that goes its own way from here: a fork of the text. What is copied
+    /// is what is filled.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`] if the system refuses the address space.
+    pub fn try_clone(&self) -> Result<KvCache, Error> {
+        let mut clone = KvCache::empty(self.shape, self.kv_heads, self.layers.len())?;
+        clone.len = self.len;
+        // Positions lie in order in the area of a head: a cache that is full with these is a beginning of this one.
+        let filled = Shape { capacity: self.len, ..self.shape };
+        let copy = |to: &mut [u8], from: &[u8], area_bytes: usize, filled_bytes: usize| {
+            for (to, from) in to.chunks_exact_mut(area_bytes).zip(from.chunks_exact(area_bytes)) {
+                to[..filled_bytes].copy_from_slice(&from[..filled_bytes]);
+            }
+        };
+        for (to, from) in clone.layers.iter_mut().zip(&self.layers).filter(|_| self.len > 0) {
+            copy(&mut to.keys, &from.keys, self.shape.key_bytes(), filled.key_bytes());
+            copy(&mut to.values, &from.values, self.shape.value_bytes(), filled.value_bytes());
+        }
+        Ok(clone)
     }
 
     /// Bytes that a cache of this capacity takes once it is full; saturates.

@@ -54,6 +54,7 @@ impl Simd for Avx2 {
     type V = [__m256i; 2];
     type F = [__m256; 2];
     const BIASED: bool = false;
+    const HALVES: usize = 1;
 
     #[inline(always)]
     unsafe fn prefetch(at: *const u8) {
@@ -144,6 +145,13 @@ impl Simd for Avx2 {
                 dot(sum[0], _mm256_abs_epi8(w[0]), _mm256_sign_epi8(x, w[0])),
                 dot(sum[1], _mm256_abs_epi8(w[1]), _mm256_sign_epi8(x, w[1])),
             ]
+        }
+    }
+    #[inline(always)]
+    unsafe fn dot_by_u7(sum: Self::V, w: Self::V, x: *const i8) -> Self::V {
+        unsafe {
+            let x = broadcast(x);
+            [dot(sum[0], x, w[0]), dot(sum[1], x, w[1])]
         }
     }
     #[inline(always)]
@@ -247,6 +255,14 @@ impl Simd for Avx2 {
     #[inline(always)]
     unsafe fn sum(a: Self::F) -> f32 {
         unsafe { sum_256(_mm256_add_ps(a[0], a[1])) }
+    }
+    #[inline(always)]
+    unsafe fn any_above(a: Self::F, b: Self::F) -> bool {
+        unsafe {
+            let low = _mm256_cmp_ps::<_CMP_GT_OQ>(a[0], b[0]);
+            let high = _mm256_cmp_ps::<_CMP_GT_OQ>(a[1], b[1]);
+            _mm256_movemask_ps(_mm256_or_ps(low, high)) != 0
+        }
     }
     #[inline(always)]
     unsafe fn max_lane(a: Self::F) -> f32 {

@@ -1,5 +1,6 @@
 //! AVX-512 with VNNI: a vector is one register, and `vpdpbusd` multiplies 64 bytes at once.
 
+use std::arch::asm;
 use std::arch::x86_64::*;
 
 use super::Simd;
@@ -14,7 +15,12 @@ impl Simd for Avx512 {
     type V = __m512i;
     type F = __m512;
     const BIASED: bool = true;
+    const HALVES: usize = 2;
 
+    #[inline(always)]
+    unsafe fn fence() {
+        unsafe { asm!("", options(nostack, preserves_flags)) }
+    }
     #[inline(always)]
     unsafe fn prefetch(at: *const u8) {
         unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) }
@@ -79,6 +85,10 @@ impl Simd for Avx512 {
     #[inline(always)]
     unsafe fn dot_i8(sum: Self::V, w: Self::V, x: *const i8) -> Self::V {
         unsafe { Self::dot_u7(sum, w, x) }
+    }
+    #[inline(always)]
+    unsafe fn dot_by_u7(sum: Self::V, w: Self::V, x: *const i8) -> Self::V {
+        unsafe { _mm512_dpbusd_epi32(sum, _mm512_set1_epi32(x.cast::<i32>().read_unaligned()), w) }
     }
     #[inline(always)]
     unsafe fn to_f32(a: Self::V) -> Self::F {
@@ -167,6 +177,10 @@ impl Simd for Avx512 {
         unsafe {
             super::avx2::sum_256(_mm256_add_ps(_mm512_castps512_ps256(a), _mm512_extractf32x8_ps::<1>(a)))
         }
+    }
+    #[inline(always)]
+    unsafe fn any_above(a: Self::F, b: Self::F) -> bool {
+        unsafe { _mm512_cmp_ps_mask::<_CMP_GT_OQ>(a, b) != 0 }
     }
     #[inline(always)]
     unsafe fn max_lane(a: Self::F) -> f32 {

@@ -33,6 +33,8 @@ pub(crate) trait Simd: Copy + 'static {
     /// Whether [`Simd::dot_i8`] wants its weights with 128 added, as `vpdpbusd` does; its sums then contain 128
     /// times the sum of the activations.
     const BIASED: bool;
+    /// Groups of 16 values, 1 or 2, that are summed at once for up to eight (up to four) rows: what registers hold.
+    const HALVES: usize;
 
     /// `a`, but for the compiler a wall: it brings no load over it. Where a whole block is straight-line code, it would
     /// otherwise keep what several steps load in registers that are not there.
@@ -40,6 +42,9 @@ pub(crate) trait Simd: Copy + 'static {
     unsafe fn wall(a: Self::F) -> Self::F {
         a
     }
+    /// The same wall with nothing in it.
+    #[inline(always)]
+    unsafe fn fence() {}
     /// Asks for the cache line at `at`, which need not be readable.
     unsafe fn prefetch(at: *const u8);
     /// The same for writing.
@@ -56,12 +61,6 @@ pub(crate) trait Simd: Copy + 'static {
     unsafe fn splat(bits: u32) -> Self::V;
     /// 16 bytes at `from`, zero-extended to a lane each.
     unsafe fn widen_u8(from: *const u8) -> Self::V;
-    /// 16 signed bytes at `from`, sign-extended to a lane each.
-    #[inline(always)]
-    unsafe fn widen_i8(from: *const u8) -> Self::V {
-        // SAFETY: the caller's promise is ours.
-        unsafe { Self::sar(Self::shl(Self::widen_u8(from), 24), 24) }
-    }
     /// 16 pairs of bytes at `from`, zero-extended to a lane each.
     unsafe fn widen_u16(from: *const u8) -> Self::V;
     unsafe fn and(a: Self::V, b: Self::V) -> Self::V;
@@ -85,6 +84,12 @@ pub(crate) trait Simd: Copy + 'static {
     unsafe fn dot_u7(sum: Self::V, w: Self::V, x: *const i8) -> Self::V;
     /// The same for signed bytes made ready by [`Simd::ready_i8`], and `x` in -127..=127.
     unsafe fn dot_i8(sum: Self::V, w: Self::V, x: *const i8) -> Self::V;
+    /// The same for signed bytes as they are, and `x` in 0..=127: where what is broadcast is unsigned, no bias is needed.
+    #[inline(always)]
+    unsafe fn dot_by_u7(sum: Self::V, w: Self::V, x: *const i8) -> Self::V {
+        // SAFETY: the caller's promise is ours.
+        unsafe { Self::dot_i8(sum, w, x) }
+    }
     /// Signed bytes as [`Simd::dot_i8`] wants them.
     #[inline(always)]
     unsafe fn ready_i8(w: Self::V) -> Self::V {
@@ -125,6 +130,8 @@ pub(crate) trait Simd: Copy + 'static {
     unsafe fn min(a: Self::F, b: Self::F) -> Self::F;
     /// Sum of the lanes, as a tree: lane i with i + 8, then + 4, + 2, + 1.
     unsafe fn sum(a: Self::F) -> f32;
+    /// Whether any lane of `a` is above that of `b`.
+    unsafe fn any_above(a: Self::F, b: Self::F) -> bool;
     /// Largest lane.
     unsafe fn max_lane(a: Self::F) -> f32;
 }

@@ -120,6 +120,7 @@ impl<D: Product> Simd for Arm<D> {
     type V = [uint32x4_t; 4];
     type F = [float32x4_t; 4];
     const BIASED: bool = false;
+    const HALVES: usize = 1;
 
     #[inline(always)]
     unsafe fn wall(mut a: Self::F) -> Self::F {
@@ -356,6 +357,13 @@ impl<D: Product> Simd for Arm<D> {
             let four = vaddq_f32(vaddq_f32(a[0], a[2]), vaddq_f32(a[1], a[3]));
             let two = vadd_f32(vget_low_f32(four), vget_high_f32(four));
             vget_lane_f32::<0>(two) + vget_lane_f32::<1>(two)
+        }
+    }
+    #[inline(always)]
+    unsafe fn any_above(a: Self::F, b: Self::F) -> bool {
+        unsafe {
+            let above = each!(vcgtq_f32(a, b));
+            vmaxvq_u32(vorrq_u32(vorrq_u32(above[0], above[1]), vorrq_u32(above[2], above[3]))) != 0
         }
     }
     #[inline(always)]

@@ -25,6 +25,7 @@ impl Simd for Scalar {
     type V = [u32; LANES];
     type F = [f32; LANES];
     const BIASED: bool = false;
+    const HALVES: usize = 1;
 
     #[inline(never)]
     unsafe fn prefetch(_at: *const u8) {}
@@ -179,6 +180,10 @@ impl Simd for Scalar {
             }
         }
         a[0]
+    }
+    #[inline(never)]
+    unsafe fn any_above(a: Self::F, b: Self::F) -> bool {
+        (0..LANES).any(|i| a[i] > b[i])
     }
     #[inline(never)]
     unsafe fn max_lane(a: Self::F) -> f32 {

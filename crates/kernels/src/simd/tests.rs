@@ -73,7 +73,6 @@ unsafe fn operations<S: Simd>(bytes: &Bytes) -> Results {
         ints!("load", a);
         ints!("splat", S::splat(0xdead_beef));
         ints!("widen_u8", S::widen_u8(bytes.a.as_ptr()));
-        ints!("widen_i8", S::widen_i8(bytes.a.as_ptr()));
         ints!("widen_u16", S::widen_u16(bytes.a.as_ptr().add(1)));
         ints!("and", S::and(a, b));
         ints!("or", S::or(a, b));
@@ -90,6 +89,7 @@ unsafe fn operations<S: Simd>(bytes: &Bytes) -> Results {
         let biased = if S::BIASED { bytes.x.iter().map(|&x| 128 * i32::from(x)).sum() } else { 0 };
         let start = S::add_int(b, S::splat(-biased as u32));
         ints!("dot_i8", S::dot_i8(start, S::ready_i8(a), bytes.x.as_ptr()));
+        ints!("dot_by_u7", S::dot_by_u7(b, a, bytes.small.as_ptr().cast()));
         floats!("to_f32", S::to_f32(a));
         ints!("bits_to_f32 and f32_bits", S::f32_bits(S::bits_to_f32(b)));
 
@@ -98,7 +98,7 @@ unsafe fn operations<S: Simd>(bytes: &Bytes) -> Results {
         let mut stored = [0i8; 16];
         let small = S::sar(a, 24);
         let sum = S::store_i8(stored.as_mut_ptr(), small);
-        ints!("store_i8", S::widen_i8(stored.as_ptr().cast()));
+        ints!("store_i8", S::widen_u8(stored.as_ptr().cast()));
         ints!("store_i8's sum", S::splat(sum as u32));
         ints!("round_to_int", S::round_to_int(f));
         let mut halves = [0u8; 33];
@@ -114,6 +114,9 @@ unsafe fn operations<S: Simd>(bytes: &Bytes) -> Results {
         floats!("max", S::max(f, g));
         floats!("min", S::min(f, g));
         floats!("sum", S::splat_f32(S::sum(f)));
+        let above =
+            [S::any_above(f, g), S::any_above(f, f), S::any_above(f, S::splat_f32(S::max_lane(f) - 1.0))];
+        ints!("any_above", S::splat(above.iter().fold(0, |bits, above| 2 * bits + u32::from(*above))));
         floats!("max_lane", S::splat_f32(S::max_lane(f)));
         floats!("fma", S::fma(f, g, h));
         results

@@ -120,21 +120,22 @@ impl Case {
     /// Output: sums of weights and of weighed values round once a position; the error of the quotient is the
     /// sum of both, relative to M, the mean of the values' magnitudes under the weights.
     ///
+    /// Packed values: of each 64 positions and 32 values, weights times steps are rounded to multiples of a 16383rd of the
+    /// largest, so each is off by up to half of that. Its value, a few steps, is added with that error.
+    ///
     /// Weights below e^-87 count as that much instead of less; beside a largest weight of 1 they vanish.
     fn check(&self, got: &[f32]) {
         let dim = self.shape.head_dim;
         let positions = self.first_position + self.tokens;
         let (keys, values) = (self.seen(&self.given_keys), self.seen(&self.given_values));
+        let steps = self.steps(&self.given_values);
         for token in 0..self.tokens {
             let own = self.first_position + token;
             let first = self.window.map_or(0, |window| (own + 1).saturating_sub(window));
             for head in 0..self.heads {
                 let kv_head = head / (self.heads / self.kv_heads);
                 let at = (token * self.heads + head) * dim;
-                let query = match self.shape.kv_type {
-                    KvType::F16 => self.queries[at..][..dim].iter().map(|&q| f64::from(q)).collect(),
-                    KvType::Q8_0 => rounded(&self.queries[at..][..dim], |step| step),
-                };
+                let query = self.query(at);
                 let mut scores = Vec::new();
                 let mut worst = 0f64;
                 for position in first..=own {
@@ -163,7 +164,18 @@ impl Case {
                     let mean: f64 =
                         weights.iter().enumerate().map(|(at, weight)| weight * value(at).abs()).sum::<f64>()
                             / total;
-                    let (expected, tolerance) = (sum / total, 1.01 * UNIT * relative * mean + 1e-36);
+                    let mut rounding = 0.0;
+                    for block in first / 64..=own / 64 {
+                        let seen = (64 * block).max(first)..(64 * block + 64).min(own + 1);
+                        let step = |at: usize| steps[((kv_head * positions + at) * dim + d) / 32];
+                        let largest =
+                            seen.clone().map(|at| weights[at - first] * step(at)).fold(0.0, f64::max);
+                        let multiples =
+                            |at: usize| if step(at) > 0.0 { value(at - first).abs() / step(at) } else { 0.0 };
+                        rounding += largest / 16383.0 / 2.0 * seen.map(multiples).sum::<f64>();
+                    }
+                    let expected = sum / total;
+                    let tolerance = 1.01 * (UNIT * relative * mean + rounding / total) + 1e-36;
                     let got = f64::from(got[at + d]);
                     assert!(
                         (got - expected).abs() <= tolerance,
@@ -175,28 +187,64 @@ impl Case {
         }
     }
 
+    /// A query as scores see it.
+    fn query(&self, at: usize) -> Vec<f64> {
+        let query = &self.queries[at..][..self.shape.head_dim];
+        match self.shape.kv_type {
+            KvType::F16 => query.iter().map(|&q| f64::from(q)).collect(),
+            _ => rounded(query, 127.0, |step| step),
+        }
+    }
+
     /// Keys or values as the cache keeps them.
     fn seen(&self, given: &[f32]) -> Vec<f64> {
+        let half = |step| stored("F16", &[step])[0];
         match self.shape.kv_type {
             KvType::F16 => stored("F16", given).into_iter().map(f64::from).collect(),
-            KvType::Q8_0 => rounded(given, |step| stored("F16", &[step])[0]),
+            KvType::Q8_0 => rounded(given, 127.0, half),
+            KvType::Q4_0 => (given.chunks_exact(32))
+                .flat_map(|group| {
+                    let step = half(nibble_step(group));
+                    let inverse = if step > 0.0 { 1.0 / step } else { 0.0 };
+                    group.iter().map(move |x| {
+                        f64::from((x * inverse).round_ties_even().clamp(-8.0, 7.0)) * f64::from(step)
+                    })
+                })
+                .collect(),
         }
+    }
+
+    /// The step of each 32 values; halves have none.
+    fn steps(&self, given: &[f32]) -> Vec<f64> {
+        let step = |group: &[f32]| match self.shape.kv_type {
+            KvType::F16 => 0.0,
+            KvType::Q8_0 => f64::from(stored("F16", &[largest(group) / 127.0])[0]),
+            KvType::Q4_0 => f64::from(stored("F16", &[nibble_step(group)])[0]),
+        };
+        given.chunks(32).map(step).collect()
     }
 }
 
-/// Groups of 32 as nearest multiples of a 127th of their largest magnitude, that step then kept as `keep` says.
-fn rounded(values: &[f32], keep: impl Fn(f32) -> f32) -> Vec<f64> {
+fn largest(group: &[f32]) -> f32 {
+    group.iter().fold(0f32, |largest, value| largest.max(value.abs()))
+}
+
+/// The least step whose multiples -8..=7 span the group.
+fn nibble_step(group: &[f32]) -> f32 {
+    group.iter().fold(0f32, |step, &value| step.max(if value > 0.0 { value / 7.0 } else { value / -8.0 }))
+}
+
+/// Groups of 32 as nearest multiples of their largest magnitude's part, that step then kept as `keep` says.
+fn rounded(values: &[f32], parts: f32, keep: impl Fn(f32) -> f32) -> Vec<f64> {
     (values.chunks_exact(32))
         .flat_map(|group| {
-            let step = group.iter().fold(0f32, |largest, value| largest.max(value.abs())) / 127.0;
+            let step = largest(group) / parts;
             let inverse = if step > 0.0 { 1.0 / step } else { 0.0 };
             let kept = f64::from(keep(step));
             group.iter().map(move |value| f64::from((value * inverse).round_ties_even()) * kept)
         })
         .collect()
 }
-
-const TYPES: [KvType; 2] = [KvType::F16, KvType::Q8_0];
 
 /// Tokens and first positions: within a block of 64, across blocks, across spans of 512, few and many tokens.
 const PLACES: [(usize, usize); 8] =
@@ -206,8 +254,10 @@ const PLACES: [(usize, usize); 8] =
 fn every_width_of_heads() {
     let team = Team::new(2);
     let mut random = Random::new(30);
-    for kv_type in TYPES {
-        for head_dim in [8, 16, 24, 32, 64, 80, 96, 128, 256].into_iter().filter(|dim| kv_type.fits(*dim)) {
+    for kv_type in KvType::ALL {
+        for head_dim in
+            [8, 16, 24, 32, 64, 80, 96, 128, 256, 512].into_iter().filter(|dim| kv_type.fits(*dim))
+        {
             for (tokens, first) in [(1, 0), (9, 60), (3, 510)] {
                 let case = Case::new(kv_type, head_dim, (2, 1), tokens, first, &mut random);
                 case.check(&case.run(&team));
@@ -220,7 +270,7 @@ fn every_width_of_heads() {
 fn every_grouping_of_heads_at_every_place() {
     let team = Team::new(2);
     let mut random = Random::new(31);
-    for kv_type in TYPES {
+    for kv_type in KvType::ALL {
         for heads in [(1, 1), (6, 2), (7, 1), (3, 3)] {
             for (tokens, first) in PLACES {
                 let case = Case::new(kv_type, 32, heads, tokens, first, &mut random);
@@ -234,7 +284,7 @@ fn every_grouping_of_heads_at_every_place() {
 fn windows_soft_caps_and_scales() {
     let team = Team::new(2);
     let mut random = Random::new(32);
-    for kv_type in TYPES {
+    for kv_type in KvType::ALL {
         for (tokens, first) in PLACES {
             let mut case = Case::new(kv_type, 32, (3, 1), tokens, first, &mut random);
             for window in [Some(1), Some(7), Some(64), Some(600), Some(5000), None] {
@@ -254,17 +304,14 @@ fn windows_soft_caps_and_scales() {
 fn extreme_scores() {
     let team = Team::new(1);
     let mut random = Random::new(33);
-    for kv_type in TYPES {
+    for kv_type in KvType::ALL {
         let mut case = Case::new(kv_type, 64, (2, 1), 10, 600, &mut random);
         case.scale = 1000.0;
         let (dim, positions) = (64, 610);
         let got = case.run(&team);
         let (keys, values) = (case.seen(&case.given_keys), case.seen(&case.given_values));
         for (row, got) in got.chunks_exact(dim).enumerate() {
-            let query = match kv_type {
-                KvType::F16 => case.queries[row * dim..][..dim].iter().map(|&q| f64::from(q)).collect(),
-                KvType::Q8_0 => rounded(&case.queries[row * dim..][..dim], |step| step),
-            };
+            let query = case.query(row * dim);
             let score = |position: usize| -> f64 {
                 keys[position * dim..][..dim].iter().zip(&query).map(|(k, q)| k * q).sum()
             };
@@ -274,7 +321,9 @@ fn extreme_scores() {
             // Others weigh e^-(1000 times the lead), from a lead of 0.1 on the least that the kernels know: 2^-125.
             if score(best) - second > 0.1 {
                 for (got, value) in got.iter().zip(&values[best * dim..]) {
-                    let tolerance = 2.0 * UNIT * value.abs() + positions as f64 * 2f64.powi(-125);
+                    // The quotient, and for packed values the step, its product with the integers, and the sum.
+                    let roundings = if kv_type == KvType::F16 { 2.0 } else { 6.0 };
+                    let tolerance = roundings * UNIT * value.abs() + positions as f64 * 2f64.powi(-125);
                     assert!((f64::from(*got) - value).abs() <= tolerance, "{got} {value}");
                 }
             }
@@ -296,7 +345,7 @@ fn a_token_alone_is_as_among_others_whatever_the_threads() {
     ];
     let teams = [Team::new(1), Team::new(2), Team::new(3), Team::new(5)];
     let mut random = Random::new(34);
-    for kv_type in TYPES {
+    for kv_type in KvType::ALL {
         for (head_dim, heads) in [(32, (1, 1)), (64, (3, 1)), (32, (7, 1)), (128, (2, 2))] {
             for (first, window, softcap) in PLACES {
                 const TOKENS: usize = 40;
@@ -322,7 +371,7 @@ fn a_token_alone_is_as_among_others_whatever_the_threads() {
 fn positions_are_written_again() {
     let team = Team::new(1);
     let mut random = Random::new(35);
-    for kv_type in TYPES {
+    for kv_type in KvType::ALL {
         let fresh = Case::new(kv_type, 64, (2, 1), 3, 20, &mut random);
         let mut again = Case::new(kv_type, 64, (2, 1), 3, 20, &mut Random::new(36));
         for position in 0..23 {

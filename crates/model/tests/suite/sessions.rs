@@ -62,20 +62,43 @@ fn a_cache_can_be_cut_back_and_used_again() {
 }
 
 #[test]
-fn eight_bit_caches_stay_close() {
+fn packed_caches_stay_close() {
     let options = TinyOptions { head_dim: 32, ..TinyOptions::new("llama") };
     let (_folder, model) = open(&testkit::tiny_model(&options)).unwrap();
     let tokens = tokens(&model.config, TOKENS);
     let of = |kv_type| logits(&model, &Team::new(1), kv_type, &tokens, TOKENS);
     let halves: Vec<f64> = of(KvType::F16).into_iter().map(f64::from).collect();
-    let error = relative_error(&of(KvType::Q8_0), &halves);
+    let [error, coarse] = [KvType::Q8_0, KvType::Q4_0].map(|kv_type| relative_error(&of(kv_type), &halves));
     // Queries, keys and values are rounded by 0.5 % each (see the tolerance of quantized models), in two layers:
     // sqrt(6) * 0.5 %; attention is a part of the stream only.
     assert!(error > 0.0 && error < 0.0125, "{error}");
-    assert!(
-        KvCache::bytes(&model.config, 64, KvType::Q8_0)
-            < KvCache::bytes(&model.config, 64, KvType::F16) * 6 / 10
-    );
+    // With 4 bits keys and values are rounded 17 times as coarsely.
+    assert!(coarse > error && coarse < 17.0 * 0.0125, "{coarse}");
+    let bytes = KvType::ALL.map(|kv_type| KvCache::bytes(&model.config, 64, kv_type));
+    assert!(bytes[1] < bytes[0] * 6 / 10 && bytes[2] < bytes[0] * 3 / 10, "{bytes:?}");
+}
+
+#[test]
+fn a_copy_of_a_cache_goes_its_own_way() {
+    for (head_dim, kv_type) in [(16, KvType::F16), (32, KvType::Q8_0)] {
+        let options = TinyOptions { head_dim, ..TinyOptions::new("llama") };
+        let (_folder, model) = open(&testkit::tiny_model(&options)).unwrap();
+        let tokens = tokens(&model.config, TOKENS);
+        let expected = logits(&model, &Team::new(1), kv_type, &tokens, TOKENS);
+        let expected = &expected[(TOKENS - 1) * model.config.vocabulary..];
+        let (team, mut workspace) = (Team::new(1), Workspace::new(&model.config, TOKENS));
+        let mut run = |cache: &mut KvCache, tokens: &[u32]| {
+            model.forward(&team, &mut workspace, cache, tokens, Logits::Last).unwrap().to_vec()
+        };
+        let mut cache = KvCache::new(&model.config, TOKENS, kv_type).unwrap();
+        assert!(cache.try_clone().unwrap().is_empty());
+        run(&mut cache, &tokens[..TOKENS / 2]);
+        let mut copy = cache.try_clone().unwrap();
+        let other: Vec<u32> = tokens[TOKENS / 2..].iter().rev().copied().collect();
+        run(&mut cache, &other);
+        assert_eq!((copy.len(), copy.capacity()), (TOKENS / 2, TOKENS));
+        assert_eq!(run(&mut copy, &tokens[TOKENS / 2..]), expected);
+    }
 }
 
 #[test]

@@ -101,8 +101,9 @@ struct Memory {
 struct CacheMemory {
     context: usize,
     kv_cache_f16_bytes: u64,
-    /// `None` where the model's heads do not fit its blocks.
+    /// `None` where the model's heads do not fit its blocks; so the next.
     kv_cache_q8_0_bytes: Option<u64>,
+    kv_cache_q4_0_bytes: Option<u64>,
 }
 
 #[derive(Serialize)]
@@ -135,10 +136,12 @@ impl Report {
             let usual = config.context.min(engine::DEFAULT_CONTEXT);
             let context = arguments.context.map_or(usual, |context| context as usize);
             let bytes = |kv_type| KvCache::bytes(config, context, kv_type) as u64;
+            let packed = |kv_type: KvType| kv_type.fits(config.head_dim).then(|| bytes(kv_type));
             CacheMemory {
                 context,
                 kv_cache_f16_bytes: bytes(KvType::F16),
-                kv_cache_q8_0_bytes: KvType::Q8_0.fits(config.head_dim).then(|| bytes(KvType::Q8_0)),
+                kv_cache_q8_0_bytes: packed(KvType::Q8_0),
+                kv_cache_q4_0_bytes: packed(KvType::Q4_0),
             }
         });
         let tensor = |info: &TensorInfo| Tensor {
@@ -217,9 +220,11 @@ impl Report {
             vec![("weights", self.memory.weights_bytes, "mapped from disk: the system can take it back")];
         if let Some(cache) = &self.memory.cache {
             rows.push(("KV cache f16", cache.kv_cache_f16_bytes, "taken as the context fills"));
-            rows.extend(
-                cache.kv_cache_q8_0_bytes.map(|bytes| ("KV cache q8_0", bytes, "instead, with --kv q8_0")),
-            );
+            let packed = [
+                ("KV cache q8_0", cache.kv_cache_q8_0_bytes, "instead, with --kv q8_0"),
+                ("KV cache q4_0", cache.kv_cache_q4_0_bytes, "instead, with --kv q4_0"),
+            ];
+            rows.extend(packed.into_iter().filter_map(|(what, bytes, how)| Some((what, bytes?, how))));
         }
         let row = |(what, bytes, how): (&str, u64, &str)| {
             vec![format!("  {what}"), units::bytes(bytes), how.to_owned()]

@@ -100,11 +100,11 @@ fn a_model_without_a_template_is_warned_about() {
 }
 
 #[test]
-fn both_formats_of_the_cache_work() {
+fn every_format_of_the_cache_works() {
     let pouch = Pouch::new();
-    // Blocks of q8_0 are 32 values.
+    // Blocks of q8_0 and q4_0 are 32 values.
     pouch.write_model_with("tiny.gguf", |options| options.head_dim = 32);
-    for format in ["f16", "q8_0"] {
+    for format in ["f16", "q8_0", "q4_0"] {
         let object = pouch.object(&["run", "-m", "tiny.gguf", "-n", "4", "--kv", format, "--json", "hello"]);
         assert_eq!(object["context"], 512);
     }

@@ -2,18 +2,20 @@
 //! Gimelshein, 2018; FlashAttention: Dao et al., 2022).
 //!
 //! Keys lie with 16 positions side by side, one a lane, so that scores of 16 positions come out as a vector;
-//! values lie position by position. All query heads that share a key-value head are computed together. The cache
+//! values lie so that 16 of a position's are a vector (see [`cache`]). All query heads that share a key-value head are computed together. The cache
 //! is cut into spans at fixed positions and each row's sums are built span by span, block by block, in the same
 //! order, so that the result depends neither on the number of threads nor on how many tokens are computed together.
 
 mod cache;
+mod packed;
 mod tile;
 
 pub use cache::{KvType, Shape, store_key, store_value};
 
 use std::ops::Range;
 
-use tile::{BLOCK, RowPointers, Tile, blocks_of_tile};
+use cache::BLOCK;
+use tile::{MOST_ROWS, RowPointers, Tile, blocks_of_tile};
 
 use crate::cpu::{self, Tier};
 use crate::simd::LANES;
@@ -50,17 +52,23 @@ pub struct Attention<'a> {
     pub softcap: Option<f32>,
 }
 
+/// Sums of a query row over some positions: of weighed values, padded to whole vectors; 16 partial sums of the weights;
+/// the largest score, to which the weights are relative.
+fn row_len(head_dim: usize) -> usize {
+    head_dim.next_multiple_of(LANES) + LANES + 1
+}
+
 /// Buffers of [`attend`], allocated once.
 #[derive(Debug, Default)]
 pub struct AttentionScratch {
-    /// `[unit][row][padded + 2]`: the sums of a span, then its largest score and its sum of weights.
+    /// `[unit][row][row_len]`: see [`row_len`].
     partials: Vec<f32>,
 }
 
 impl AttentionScratch {
     /// Room for attention of `heads` heads of `head_dim` over up to `capacity` positions.
     pub fn new(heads: usize, head_dim: usize, capacity: usize) -> AttentionScratch {
-        let row = head_dim.next_multiple_of(LANES) + 2;
+        let row = row_len(head_dim);
         AttentionScratch { partials: vec![0.0; FEW * heads * row * capacity.div_ceil(SPAN)] }
     }
 }
@@ -95,7 +103,7 @@ pub fn attend(team: &Team, attention: &Attention<'_>, scratch: &mut AttentionScr
         });
         return;
     }
-    let row_len = shape.padded() + 2;
+    let row_len = row_len(shape.head_dim);
     let spans = (first_position + tokens).div_ceil(SPAN);
     let per_span = tokens * group * row_len;
     let needed = kv_heads * spans * per_span;
@@ -143,7 +151,7 @@ impl Rows<'_> {
 
     /// All spans, one after another.
     fn whole(&self, out: Shareable<f32>) {
-        let row_len = self.attention.shape.padded() + 2;
+        let row_len = row_len(self.attention.shape.head_dim);
         let len = self.count() * row_len;
         crate::matmul::with_floats(2 * len, |buffer| {
             let (total, partial) = buffer.split_at_mut(len);
@@ -158,17 +166,19 @@ impl Rows<'_> {
         });
     }
 
-    /// The sums of one span, `[row][padded + 2]`.
+    /// The sums of one span, `[row][row_len]`.
     fn span(&self, span: usize, partial: &mut [f32]) {
         let Attention { shape, keys, values, queries, scale, softcap, .. } = *self.attention;
-        let row_len = shape.padded() + 2;
+        let row_len = row_len(shape.head_dim);
         for row in partial.chunks_exact_mut(row_len) {
             row.fill(0.0);
-            row[row_len - 2] = f32::NEG_INFINITY;
+            row[row_len - 1] = f32::NEG_INFINITY;
         }
         let keys = &keys[self.kv_head * shape.key_bytes()..][..shape.key_bytes()];
         let values = &values[self.kv_head * shape.value_bytes()..][..shape.value_bytes()];
-        let most = if cpu::tier() == Tier::Avx512 { 8 } else { 4 };
+        let most = if cpu::tier() == Tier::Avx512 { MOST_ROWS } else { MOST_ROWS / 2 };
+        // Tiles of like size: one row alone would read the cache for itself.
+        let most = self.count().div_ceil(self.count().div_ceil(most));
         let blocks = span * SPAN / BLOCK..(span + 1) * SPAN / BLOCK;
         let mut row = 0;
         while row < self.count() {
@@ -177,7 +187,7 @@ impl Rows<'_> {
                 shape,
                 keys: keys.as_ptr(),
                 values: values.as_ptr(),
-                rows: [RowPointers::default(); 8],
+                rows: [RowPointers::default(); MOST_ROWS],
                 count,
                 scale,
                 softcap: softcap.unwrap_or(0.0),
@@ -201,8 +211,9 @@ impl Rows<'_> {
     /// Divides by the sum of weights and writes the rows out.
     fn finish(&self, total: &[f32], out: Shareable<f32>) {
         let head_dim = self.attention.shape.head_dim;
-        for (row, sums) in total.chunks_exact(self.attention.shape.padded() + 2).enumerate() {
-            let inverse = 1.0 / sums[sums.len() - 1];
+        for (row, sums) in total.chunks_exact(row_len(head_dim)).enumerate() {
+            let weights: f32 = sums[sums.len() - 1 - LANES..sums.len() - 1].iter().sum();
+            let inverse = 1.0 / weights;
             // SAFETY: a row's place lies within `out`, as within the queries, and no other chunk has this row.
             let out = unsafe { std::slice::from_raw_parts_mut(out.pointer().add(self.place(row)), head_dim) };
             out.iter_mut().zip(sums).for_each(|(out, sum)| *out = sum * inverse);
@@ -213,14 +224,14 @@ impl Rows<'_> {
 /// Adds the sums of a later span to those of the earlier ones.
 fn merge(total: &mut [f32], later: &[f32], row_len: usize) {
     for (total, later) in total.chunks_exact_mut(row_len).zip(later.chunks_exact(row_len)) {
-        let (largest, weights) = (row_len - 2, row_len - 1);
+        let largest = row_len - 1;
         if later[largest] == f32::NEG_INFINITY {
             continue;
         }
         let both = total[largest].max(later[largest]);
         let (old, new) = ((total[largest] - both).exp(), (later[largest] - both).exp());
-        for at in (0..largest).chain([weights]) {
-            total[at] = total[at] * old + later[at] * new;
+        for (total, later) in total[..largest].iter_mut().zip(&later[..largest]) {
+            *total = *total * old + later * new;
         }
         total[largest] = both;
     }
