@@ -190,7 +190,8 @@ pub(super) fn print(output: &Output, printer: &Printer) -> Result<(), Failure> {
         printer.line(&format!("against {} {}: {}", peer.name, peer.version, peer.flags))?;
     }
     for model in &output.models {
-        printer.heading(&format!("{}, {} threads", model.model, model.threads))?;
+        let threads = if model.threads == 1 { "thread" } else { "threads" };
+        printer.heading(&format!("{}, {} {threads}", model.model, model.threads))?;
         printer.line(&format!(
             "  the machine reads {:.1} GB/s and multiplies {:.0} GMAC/s in 8 bits",
             model.read_bandwidth_gb_s, model.int8_peak_gmac_s

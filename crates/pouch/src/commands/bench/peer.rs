@@ -26,7 +26,7 @@ pub(super) struct Introduction {
     pub(super) program: String,
     /// Build number and commit, as it states them.
     pub(super) version: String,
-    /// The options it gets besides the model, the threads and the sizes.
+    /// The options it gets besides model, threads, sizes and output.
     pub(super) flags: String,
 }
 
@@ -54,9 +54,9 @@ impl Peer {
         Peer { name, program: program.into(), kv, version: None }
     }
 
-    /// The same for both engines: one measurement a call, attention in one pass, our format of keys and values.
+    /// Its best attention, and our format of keys and values.
     fn flags(&self) -> Vec<&'static str> {
-        let mut flags = vec!["-fa", "1", "-r", "1", "-o", "json"];
+        let mut flags = vec!["-fa", "1"];
         if self.kv != KvType::F16 {
             flags.extend(["-ctk", self.kv.name(), "-ctv", self.kv.name()]);
         }
@@ -93,6 +93,7 @@ impl Peer {
         let tokens = sizes(|test| test.tokens);
         let mut command = Command::new(&self.program);
         command.arg("-m").arg(model).arg("-t").arg(threads.to_string()).args(self.flags());
+        command.args(["-r", "1", "-o", "json"]);
         match tests.first().map(|test| test.phase) {
             Some(Phase::Decode) => command.args(["-p", "0", "-n", &tokens]),
             _ => command.args(["-p", &tokens, "-n", "0"]),
