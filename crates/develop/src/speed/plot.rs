@@ -91,7 +91,7 @@ fn bar(out: &mut String, summary: &Summary, top: f64, most: f64) {
              <rect class=\"{phase}\" x=\"{LABELS}\" y=\"{top}\" width=\"{bar:.1}\" height=\"{BAR}\"/>\n\
              <line class=\"spread\" x1=\"{x1:.1}\" y1=\"{middle}\" x2=\"{x2:.1}\" y2=\"{middle}\"/>\n\
              <text x=\"{figures}\" y=\"{base}\">{median:.2}x</text>\n\
-             <text class=\"small\" x=\"{speeds}\" y=\"{base}\">{ours:.0} to {theirs:.0} tok/s of {peer}</text>\n",
+             <text class=\"small\" x=\"{speeds}\" y=\"{base}\">{ours:.0} : {theirs:.0} tok/s, {peer}</text>\n",
             label = LABELS - 8.0,
             model = escaped(&summary.model),
             test = escaped(&summary.test()),
