@@ -198,7 +198,7 @@ mod tests {
     #[test]
     fn the_mix_is_that_of_the_published_file() {
         let types = |part| formats(shape("qwen3-8b"), Types::Q4KM, part);
-        let of_llama_cpp = |layer: usize| layer < 4 || layer >= 31 || (layer - 4) % 3 == 2;
+        let of_llama_cpp = |layer: usize| !(4..31).contains(&layer) || (layer - 4) % 3 == 2;
         for part in ["attn_v.", "ffn_down."] {
             let expected: Vec<&str> =
                 (0..36).map(|layer| if of_llama_cpp(layer) { "Q6_K" } else { "Q4_K" }).collect();
