@@ -1,7 +1,7 @@
 //! The machine's limits, measured: how fast a team reads memory and how fast it multiplies bytes.
 //!
 //! A product of one token can be no faster than its weights are read, one of many tokens no faster than the
-//! multiplication instructions run; speeds are reported beside these two.
+//! multiplication instructions run; speeds are reported beside these two, and for weights in a cache beside the clock.
 
 use std::time::{Duration, Instant};
 
@@ -48,6 +48,15 @@ pub fn int8_peak(team: &Team) -> f64 {
         });
     });
     done.iter().sum::<usize>() as f64 / seconds
+}
+
+/// Cycles a second of the core that this runs on: a chain of additions, each of which waits for the one before, which
+/// every 64-bit processor of Arm and x86 does one a cycle. `None` where no such chain is written.
+pub fn clock() -> Option<f64> {
+    const ROUNDS: usize = 100_000;
+    let mut additions = 0;
+    let seconds = best_of_passes(|| additions = add_in_turn(ROUNDS));
+    (additions > 0).then(|| additions as f64 / seconds)
 }
 
 fn best_of_passes(mut pass: impl FnMut()) -> f64 {
@@ -122,6 +131,35 @@ unsafe fn smmla(rounds: usize) -> usize {
         );
     }
     rounds.max(1) * 8 * 32
+}
+
+/// Eight additions a round, registers only: adding a constant would be done in the renaming stage of some processors.
+macro_rules! chain {
+    ($add:literal, $subtract:literal, $again:literal) => {
+        /// The additions of `rounds` rounds, each on the sum of the one before; returns how many.
+        fn add_in_turn(rounds: usize) -> usize {
+            // SAFETY: registers only.
+            unsafe {
+                std::arch::asm!(
+                    "2:", $add, $add, $add, $add, $add, $add, $add, $add, $subtract, $again,
+                    sum = inout(reg) 0_u64 => _,
+                    other = in(reg) rounds as u64,
+                    rounds = inout(reg) rounds.max(1) as u64 => _,
+                    options(nomem, nostack),
+                );
+            }
+            8 * rounds.max(1)
+        }
+    };
+}
+
+#[cfg(target_arch = "x86_64")]
+chain!("add {sum}, {other}", "sub {rounds}, 1", "jnz 2b");
+#[cfg(target_arch = "aarch64")]
+chain!("add {sum}, {sum}, {other}", "subs {rounds}, {rounds}, #1", "b.ne 2b");
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+fn add_in_turn(_rounds: usize) -> usize {
+    0
 }
 
 mod generic {

@@ -29,6 +29,12 @@ pub(crate) enum Failure {
     /// A model that could be fetched, asked for by a command that does not fetch.
     #[error("{name} is not here yet; `pouch pull {name}` fetches it")]
     NotHere { name: String },
+    /// The other engine of a measurement.
+    #[error("{} {problem}", program.display())]
+    Peer { program: PathBuf, problem: String },
+    /// A file to append to that holds something else.
+    #[error("{} is no record: it does not begin with the columns that `pouch bench --record` writes", path.display())]
+    Record { path: PathBuf },
     /// The command was called in a way that cannot mean anything.
     #[error("{0}")]
     Usage(String),

@@ -1,6 +1,7 @@
-//! Tiny random models for tests: any supported architecture, any number format, the same bytes for the same seed.
+//! Random models: tiny ones for tests, of any supported architecture in any number format, and ones in the shape of
+//! real models for measuring. The same seed gives the same bytes.
 //!
-//! They say nothing sensible but exercise everything: a model of each architecture is a few hundred kilobytes, has a working
+//! Tiny ones say nothing sensible but exercise everything: a model of each architecture is a few hundred kilobytes, has a working
 //! tokenizer and a chat template, and takes milliseconds to write. Nothing here depends on the code under test except the
 //! file writer.
 //!
@@ -12,11 +13,13 @@
 //! # std::fs::remove_file(path).unwrap();
 //! ```
 
+mod large;
 mod random;
 pub mod server;
 mod tensors;
 mod tokenizer;
 
+pub use large::{SHAPES, Shape, Types, write_large};
 pub use random::Random;
 pub use tensors::{random_row, tensor_data};
 pub use tokenizer::{TokenizerKind, tokenizer_metadata};

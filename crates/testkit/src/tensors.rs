@@ -96,17 +96,29 @@ pub fn random_row(type_id: u32, columns: u64, size: f32, random: &mut Random) ->
 
 /// Random contents for a tensor: norms near one, biases near zero, matrices so that a product keeps its input's size.
 pub fn tensor_data(spec: &TensorSpec, random: &mut Random) -> Vec<u8> {
+    tensor_rows(spec, random).flatten().collect()
+}
+
+/// The same row by row.
+pub(crate) fn tensor_rows(spec: &TensorSpec, random: &mut Random) -> impl Iterator<Item = Vec<u8>> {
     let columns = spec.shape[0];
-    if spec.shape.len() == 1 {
-        let (middle, spread) = if spec.name.ends_with("norm.weight") { (1.0, 0.5) } else { (0.0, 0.2) };
-        return (0..columns).flat_map(|_| (middle + spread * random.signed()).to_le_bytes()).collect();
-    }
     let rows: u64 = spec.shape[1..].iter().product();
-    let size = match spec.name.as_str() {
-        "token_embd.weight" => 1.0,
-        _ => 1.0 / (columns as f32).sqrt(),
-    };
-    (0..rows).flat_map(|_| random_row(spec.type_id, columns, size, random)).collect()
+    (0..rows).map(move |_| {
+        if spec.shape.len() == 1 {
+            let (middle, spread) = if spec.name.ends_with("norm.weight") { (1.0, 0.5) } else { (0.0, 0.2) };
+            return (0..columns).flat_map(|_| (middle + spread * random.signed()).to_le_bytes()).collect();
+        }
+        let size = match spec.name.as_str() {
+            "token_embd.weight" => 1.0,
+            _ => 1.0 / (columns as f32).sqrt(),
+        };
+        random_row(spec.type_id, columns, size, random)
+    })
+}
+
+/// Whether [`random_row`] knows the format.
+pub(crate) fn holds_weights(type_id: u32) -> bool {
+    matches!(type_id, F32 | F16 | BF16 | IQ1_M | MXFP4) || SCALES.iter().any(|entry| entry.type_id == type_id)
 }
 
 /// The tensors an architecture's file has.
@@ -210,8 +222,9 @@ mod tests {
     fn every_format_of_weights_gives_whole_rows() {
         for info in gguf::types::TYPES {
             // Formats of activations, integers and the newest two hold no weights of a tiny model.
-            if matches!(info.name, "Q8_1" | "Q8_K" | "I8" | "I16" | "I32" | "I64" | "F64" | "NVFP4" | "Q1_0")
-            {
+            let others = ["Q8_1", "Q8_K", "I8", "I16", "I32", "I64", "F64", "NVFP4", "Q1_0"];
+            assert_eq!(holds_weights(info.id), !others.contains(&info.name), "{}", info.name);
+            if !holds_weights(info.id) {
                 continue;
             }
             let row = random_row(info.id, 512, 1.0, &mut Random::new(3));

@@ -25,6 +25,7 @@ impl TokenizerKind {
 const NORMAL: i32 = 1;
 const UNKNOWN: i32 = 2;
 const CONTROL: i32 = 3;
+const UNUSED: i32 = 5;
 const BYTE: i32 = 6;
 
 /// Pairs merged by the BPE tokenizer, first to last. `Ġ` stands for a space.
@@ -45,6 +46,23 @@ pub fn tokenizer_metadata(kind: TokenizerKind, metadata: &mut Metadata) -> u64 {
         metadata.insert(format!("tokenizer.ggml.{key}"), Value::U32(id as u32));
     }
     metadata.insert("tokenizer.ggml.tokens", Value::Array(Array::String(tokens)));
+    count
+}
+
+/// Adds tokens that no text has to a byte-level tokenizer until there are `size`; returns how many there are.
+pub(crate) fn fill_up(metadata: &mut Metadata, size: u64) -> u64 {
+    let size = size as usize;
+    let (tokens, types) = ("tokenizer.ggml.tokens", "tokenizer.ggml.token_type");
+    let (Some(Value::Array(Array::String(mut names))), Some(Value::Array(Array::I32(mut kinds)))) =
+        (metadata.remove(tokens), metadata.remove(types))
+    else {
+        panic!("a byte-level tokenizer has names and types");
+    };
+    names.extend((names.len()..size).map(|id| format!("<|unused_{id}|>")));
+    kinds.resize(names.len(), UNUSED);
+    let count = names.len() as u64;
+    metadata.insert(tokens, Value::Array(Array::String(names)));
+    metadata.insert(types, Value::Array(Array::I32(kinds)));
     count
 }
 

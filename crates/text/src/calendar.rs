@@ -1,4 +1,4 @@
-//! `strftime_now`, by which templates put today's date into the system prompt.
+//! Moments as text: `strftime_now`, by which templates put today's date into the system prompt.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -19,7 +19,7 @@ const MONTHS: [&str; 12] = [
 const DAYS: [&str; 7] = ["Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday"];
 
 /// Writes a moment, in UTC, by a format of C's `strftime`. Signs that no template uses stay as they are.
-pub(crate) fn format_time(moment: SystemTime, format: &str) -> String {
+pub fn format_time(moment: SystemTime, format: &str) -> String {
     let seconds = moment.duration_since(UNIX_EPOCH).map_or(0, |duration| duration.as_secs());
     let (days, second_of_day) = (seconds / 86_400, seconds % 86_400);
     let (year, month, day) = date(days);

@@ -25,6 +25,7 @@ mod tokenizer;
 mod vocabulary;
 mod word_cache;
 
+pub use calendar::format_time;
 pub use chat_template::{ChatTemplate, Message, Render};
 pub use error::Error;
 pub use stream::TextStream;

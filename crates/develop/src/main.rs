@@ -1,0 +1,33 @@
+//! What developers run, and nobody else: `cargo run --release -p develop -- COMMAND`.
+
+#![expect(clippy::print_stderr, reason = "a program for developers says what it did")]
+
+mod random_model;
+mod speed;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+/// Tools for working on this project
+#[derive(Parser)]
+#[command(name = "develop", disable_help_subcommand = true)]
+enum Command {
+    RandomModel(random_model::Arguments),
+    /// Draw the table of speeds in README.md and the plot in docs/speed.svg from benches/record/speed.csv
+    Speed,
+}
+
+fn main() -> ExitCode {
+    let result = match Command::parse() {
+        Command::RandomModel(arguments) => random_model::run(&arguments),
+        Command::Speed => speed::run(),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            eprintln!("error: {message}");
+            ExitCode::FAILURE
+        }
+    }
+}
