@@ -11,6 +11,8 @@
 //!
 //! Source: the `block_q3_K` of ggml.
 
+use std::iter;
+
 use super::block::{self, Fields, by_turns, f16_at, put_f16, reorder};
 use super::lanes::{Lanes, Sink, bits, for_each_step, forget_loads, step_bytes};
 use super::rounding::symmetric;
@@ -64,7 +66,7 @@ pub(crate) fn quantize(values: &[f32], block: &mut [u8]) {
 /// Orders a block as it is read: `d`, the three words of scales, then the high bits by turns with the low bits that they
 /// are first needed with, then the other low bits.
 pub(crate) fn arrange(block: &mut [u8]) {
-    reorder(block, [108..110, 96..108].into_iter().chain(by_turns(0, 32)).chain([64..96]));
+    reorder(block, [108..110, 96..108].into_iter().chain(by_turns(0, 32)).chain(iter::once(64..96)));
 }
 
 /// 16 interleaved rows of blocks that [`arrange`] ordered.

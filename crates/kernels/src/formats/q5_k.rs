@@ -64,7 +64,7 @@ pub(crate) fn quantize(values: &[f32], block: &mut [u8]) {
 
 /// Orders a block as it is read: the fifth bits by turns with the bytes that they are first needed with.
 pub(crate) fn arrange(block: &mut [u8]) {
-    reorder(block, iter::once(0..16).chain(by_turns(16, 48)).chain([80..176]));
+    reorder(block, iter::once(0..16).chain(by_turns(16, 48)).chain(iter::once(80..176)));
 }
 
 /// 16 interleaved rows of blocks that [`arrange`] ordered: `d`, `dmin`, the three words of scales and minimums, bytes.

@@ -9,6 +9,8 @@
 //!
 //! Source: the `block_q6_K` of ggml.
 
+use std::iter;
+
 use super::block::{self, Fields, by_turns, f16_at, put_f16, reorder};
 use super::lanes::{Lanes, Sink, for_each_step, high_nibble, low_nibble, step_bytes};
 use super::rounding::symmetric;
@@ -57,7 +59,7 @@ pub(crate) fn quantize(values: &[f32], block: &mut [u8]) {
 /// Orders a block as it is read: `d`, the scales, then for each half of the values the 32 bytes of high bits by turns
 /// with the low bits that they are first needed with, then the other low bits.
 pub(crate) fn arrange(block: &mut [u8]) {
-    let half = |high, low| by_turns(high, low).chain([low + 32..low + 64]);
+    let half = |high, low| by_turns(high, low).chain(iter::once(low + 32..low + 64));
     reorder(block, [208..210, 192..208].into_iter().chain(half(128, 0)).chain(half(160, 64)));
 }
 
