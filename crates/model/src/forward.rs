@@ -13,7 +13,7 @@ mod feed_forward;
 
 use std::ops::Range;
 
-use kernels::{Format, Keep, Product, Team, multiply, ops};
+use kernels::{Format, Input, Keep, Product, Team, multiply, ops};
 
 use crate::cache::KvCache;
 use crate::config::Config;
@@ -170,17 +170,14 @@ impl Model {
     ) -> Result<&'a mut [f32], Error> {
         let config = &self.config;
         workspace.reserve_logits(rows.len())?;
-        let Workspace { stream, branch, input, logits, .. } = workspace;
+        let Workspace { stream, input, logits, .. } = workspace;
         let logits = &mut logits[..rows.len() * config.vocabulary];
         if rows.is_empty() {
             return Ok(logits);
         }
-        let count = rows.len();
         let stream = &stream[rows.start * config.width..rows.end * config.width];
-        let normed = &mut branch[..stream.len()];
-        normalise(team, config, stream, &self.weights.output_norm, normed);
         let output = &self.weights.output;
-        input.set(team, normed, count, config.width, keep([&output.matrix]));
+        set_normalised(team, config, input, stream, &self.weights.output_norm, keep([&output.matrix]));
         multiply(team, &mut [self.product(&output.matrix, input, logits)]);
         if let Some(bias) = &output.bias {
             add_to_rows(team, logits, bias);
@@ -210,6 +207,14 @@ fn keep<'a>(matrices: impl IntoIterator<Item = &'a Stored>) -> Keep {
         (false, true) => Keep::Float,
         (_, false) => Keep::Int8,
     }
+}
+
+/// Makes the RMS norm of each row of `x` the input of the next products.
+fn set_normalised(team: &Team, config: &Config, input: &mut Input, x: &[f32], weight: &[f32], keep: Keep) {
+    let width = weight.len();
+    input.set_with(team, x.len() / width, width, keep, &|token, row| {
+        ops::rms_norm(&x[token * width..(token + 1) * width], weight, config.norm_epsilon, row);
+    });
 }
 
 /// RMS norm of each row of `x`, which are `weight.len()` wide.

@@ -6,7 +6,7 @@
 //! of tokens that the products know.
 
 use crate::cpu;
-use crate::matmul::dispatch;
+use crate::matmul::{dispatch, with_floats};
 use crate::simd::{Simd, per_tier};
 use crate::team::{Shareable, Team};
 
@@ -65,6 +65,10 @@ impl Sums {
         // The products of few tokens look one block ahead.
         Sums { ints: vec![0; count + 2 * dispatch::MOST_FEW], floats: vec![0.0; count] }
     }
+
+    fn pointers(&mut self) -> (Shareable<i32>, Shareable<f32>) {
+        (Shareable(self.ints.as_mut_ptr()), Shareable(self.floats.as_mut_ptr()))
+    }
 }
 
 impl Input {
@@ -92,53 +96,61 @@ impl Input {
     /// is not a multiple of 32.
     pub fn set(&mut self, team: &Team, x: &[f32], tokens: usize, columns: usize, keep: Keep) {
         assert_eq!(x.len(), tokens * columns, "activations of {tokens} tokens");
-        assert!(x.len() <= self.floats.len(), "more activations than room for them");
+        self.set_with(team, tokens, columns, keep, &|token, row| {
+            row.copy_from_slice(&x[token * columns..(token + 1) * columns]);
+        });
+    }
+
+    /// The same with rows that `make` writes, one after another on several threads: what it makes of a row is still in
+    /// the nearest cache when it is rounded, and needs no buffer for all tokens.
+    ///
+    /// # Panics
+    /// As [`Input::set`].
+    pub fn set_with(
+        &mut self,
+        team: &Team,
+        tokens: usize,
+        columns: usize,
+        keep: Keep,
+        make: &(dyn Fn(usize, &mut [f32]) + Sync),
+    ) {
+        assert!(tokens * columns <= self.floats.len(), "more activations than room for them");
+        assert!(!keep.ints() || columns.is_multiple_of(BLOCK), "activations in blocks of {BLOCK}");
         (self.tokens, self.columns, self.keep) = (tokens, columns, keep);
-        if keep.floats() {
-            self.floats[..x.len()].copy_from_slice(x);
-        }
-        if !keep.ints() {
-            return;
-        }
-        assert_eq!(columns % BLOCK, 0, "activations in blocks of {BLOCK}");
-        let blocks = columns / BLOCK;
         let few = dispatch::few(cpu::tier(), tokens);
         let tile = few.unwrap_or_else(|| dispatch::tile_tokens(cpu::tier()));
-        let (q, scale) = (Shareable(self.q.as_mut_ptr()), Shareable(self.scale.as_mut_ptr()));
-        let [whole, halves] = [&mut self.whole, &mut self.halves]
-            .map(|sums| (Shareable(sums.ints.as_mut_ptr()), Shareable(sums.floats.as_mut_ptr())));
+        let rounded = Rounded {
+            tokens,
+            blocks: columns / BLOCK,
+            few,
+            tile,
+            q: Shareable(self.q.as_mut_ptr()),
+            scale: Shareable(self.scale.as_mut_ptr()),
+            whole: self.whole.pointers(),
+            halves: self.halves.pointers(),
+        };
+        let floats = Shareable(self.floats.as_mut_ptr());
         let row = |token: usize| {
-            let (first, within) = (token / tile * tile, token % tile);
-            let in_tile = few.unwrap_or(tile.min(tokens - first));
-            // The block of this token within its tile: `[block][token]`, after all blocks of earlier tiles.
-            let start = first * blocks + within;
-            let start_of_halves = 2 * first * blocks + within;
-            // SAFETY: `start + block * in_tile < tokens * blocks` (with the tokens of padding), the room checked above;
-            // each token writes its own blocks; the tier is the detected one.
-            unsafe {
-                quantize(&Row {
-                    x: x.as_ptr().add(token * columns),
-                    blocks,
-                    stride: in_tile,
-                    q: q.pointer().add(start * BLOCK),
-                    scale: scale.pointer().add(start),
-                    whole: (whole.0.pointer().add(start), whole.1.pointer().add(start)),
-                    halves: (
-                        halves.0.pointer().add(start_of_halves),
-                        halves.1.pointer().add(start_of_halves),
-                    ),
+            if keep.floats() {
+                // SAFETY: the room was checked above, and each token has its own row.
+                let row =
+                    unsafe { std::slice::from_raw_parts_mut(floats.pointer().add(token * columns), columns) };
+                make(token, row);
+                if keep.ints() {
+                    rounded.put(token, row);
+                }
+            } else {
+                with_floats(columns, |row| {
+                    make(token, row);
+                    rounded.put(token, row);
                 });
             }
         };
-        if tokens == 1 {
-            row(0);
-        } else {
-            // A tile's tokens lie side by side: two threads in one would wait for each other's cache lines.
-            let per_chunk = tile;
-            team.run(tokens.div_ceil(per_chunk), &|chunk| {
-                (chunk * per_chunk..tokens.min((chunk + 1) * per_chunk)).for_each(&row);
-            });
-        }
+        // A tile's tokens lie side by side: two threads in one would wait for each other's cache lines.
+        let per_chunk = if few.is_some() { 1 } else { tile };
+        team.run(tokens.div_ceil(per_chunk), &|chunk| {
+            (chunk * per_chunk..tokens.min((chunk + 1) * per_chunk)).for_each(&row);
+        });
     }
 
     /// Rows held.
@@ -159,6 +171,45 @@ impl Input {
     /// Whether the form that a format needs is there.
     pub(crate) fn serves(&self, float: bool) -> bool {
         if float { self.keep.floats() } else { self.keep.ints() }
+    }
+}
+
+/// Where rounded rows of a batch go.
+struct Rounded {
+    tokens: usize,
+    blocks: usize,
+    few: Option<usize>,
+    tile: usize,
+    q: Shareable<i8>,
+    scale: Shareable<f32>,
+    whole: (Shareable<i32>, Shareable<f32>),
+    halves: (Shareable<i32>, Shareable<f32>),
+}
+
+impl Rounded {
+    /// Rounds the row of `token` to its place.
+    fn put(&self, token: usize, row: &[f32]) {
+        let (first, within) = (token / self.tile * self.tile, token % self.tile);
+        let in_tile = self.few.unwrap_or(self.tile.min(self.tokens - first));
+        // The block of this token within its tile: `[block][token]`, after all blocks of earlier tiles.
+        let start = first * self.blocks + within;
+        let start_of_halves = 2 * first * self.blocks + within;
+        // SAFETY: `start + block * in_tile < tokens * blocks` (with the tokens of padding), for which there is room;
+        // each token writes its own blocks; the tier is the detected one.
+        unsafe {
+            quantize(&Row {
+                x: row.as_ptr(),
+                blocks: self.blocks,
+                stride: in_tile,
+                q: self.q.pointer().add(start * BLOCK),
+                scale: self.scale.pointer().add(start),
+                whole: (self.whole.0.pointer().add(start), self.whole.1.pointer().add(start)),
+                halves: (
+                    self.halves.0.pointer().add(start_of_halves),
+                    self.halves.1.pointer().add(start_of_halves),
+                ),
+            });
+        }
     }
 }
 

@@ -5,7 +5,7 @@ use std::ops::Range;
 use kernels::ops::attention::{self, Attention, Shape};
 use kernels::{Team, multiply, ops};
 
-use super::{TOKENS_PER_CHUNK, add_bias, join, keep, normalise};
+use super::{TOKENS_PER_CHUNK, add_bias, join, keep, set_normalised};
 use crate::cache::{KvCache, LayerCache};
 use crate::config::Config;
 use crate::model::Model;
@@ -31,9 +31,9 @@ impl Model {
         let query = &mut query[..tokens * config.query_width()];
         let key = &mut key[..tokens * config.kv_width()];
         let value = &mut value[..tokens * config.kv_width()];
-        normalise(team, config, &stream[..tokens * width], &layer.attention_norm, branch);
         let projections = [&layer.query, &layer.key, &layer.value];
-        input.set(team, branch, tokens, width, keep(projections.map(|projection| &projection.matrix)));
+        let keep_as = keep(projections.map(|projection| &projection.matrix));
+        set_normalised(team, config, input, &stream[..tokens * width], &layer.attention_norm, keep_as);
         multiply(
             team,
             &mut [

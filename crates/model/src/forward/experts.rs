@@ -5,7 +5,7 @@
 use arrayvec::ArrayVec;
 use kernels::{Product, Team, multiply};
 
-use super::feed_forward::activate;
+use super::feed_forward::set_activated;
 use super::{TOKENS_PER_CHUNK, keep};
 use crate::experts::{ExpertBuffers, choose};
 use crate::model::Model;
@@ -67,11 +67,10 @@ impl Model {
             }
             multiply(team, &mut products);
         }
-        activate(team, self.config.activation, hidden_width, hidden, factor);
-        for ((choice, input), hidden) in
-            choices.iter().zip(&mut *inputs).zip(hidden.chunks_exact(hidden_width))
-        {
-            input.set(team, hidden, 1, hidden_width, keep([&down[choice.expert]]));
+        let parts = hidden.chunks_exact(hidden_width).zip(factor.chunks_exact(hidden_width));
+        for ((choice, input), (hidden, factor)) in choices.iter().zip(&mut *inputs).zip(parts) {
+            let keep_as = keep([&down[choice.expert]]);
+            set_activated(team, self.config.activation, input, 1, hidden, factor, keep_as);
         }
         for first in (0..used).step_by(EXPERTS_PER_PHASE) {
             let mut products = ArrayVec::<Product<'_>, EXPERTS_PER_PHASE>::new();
@@ -126,8 +125,7 @@ impl Model {
             }
             input.set(team, rows, count, width, keep([gate, up]));
             multiply(team, &mut [self.product(gate, input, hidden), self.product(up, input, factor)]);
-            activate(team, self.config.activation, gate.rows, hidden, factor);
-            input.set(team, hidden, count, gate.rows, keep([down]));
+            set_activated(team, self.config.activation, input, count, hidden, factor, keep([down]));
             multiply(team, &mut [self.product(down, input, rows)]);
             for (row, &(token, weight)) in rows.chunks_exact(width).zip(&*visitors) {
                 add_scaled(&mut sum[token * width..(token + 1) * width], row, weight);

@@ -2,9 +2,9 @@
 
 use std::ops::Range;
 
-use kernels::{Team, multiply, ops};
+use kernels::{Input, Keep, Team, multiply, ops};
 
-use super::{TOKENS_PER_CHUNK, add_bias, join, keep, normalise};
+use super::{add_bias, join, keep, normalise, set_normalised};
 use crate::config::Activation;
 use crate::model::Model;
 use crate::weights::FeedForward;
@@ -22,28 +22,30 @@ impl Model {
         let (config, layer) = (&self.config, &self.weights.layers[index]);
         let (width, tokens) = (config.width, rows.len());
         let stream_range = rows.start * width..rows.end * width;
-        let normed = &mut workspace.branch[..tokens * width];
-        normalise(team, config, &workspace.stream[stream_range.clone()], &layer.feed_forward_norm, normed);
+        let norm = &layer.feed_forward_norm;
         let mut bias = None;
         match &layer.feed_forward {
             FeedForward::Dense { gate, up, down } => {
-                let Workspace { branch, gate: hidden, up: factor, input, .. } = &mut *workspace;
+                let Workspace { stream, branch, gate: hidden, up: factor, input, .. } = &mut *workspace;
+                let stream = &stream[stream_range.clone()];
                 let branch = &mut branch[..tokens * width];
                 let hidden = &mut hidden[..tokens * config.feed_forward];
                 let factor = &mut factor[..tokens * config.feed_forward];
-                input.set(team, branch, tokens, width, keep([&gate.matrix, &up.matrix]));
+                set_normalised(team, config, input, stream, norm, keep([&gate.matrix, &up.matrix]));
                 multiply(
                     team,
                     &mut [self.product(&gate.matrix, input, hidden), self.product(&up.matrix, input, factor)],
                 );
                 add_bias(team, gate, hidden);
                 add_bias(team, up, factor);
-                activate(team, config.activation, config.feed_forward, hidden, factor);
-                input.set(team, hidden, tokens, config.feed_forward, keep([&down.matrix]));
+                set_activated(team, config.activation, input, tokens, hidden, factor, keep([&down.matrix]));
                 multiply(team, &mut [self.product(&down.matrix, input, branch)]);
                 bias = down.bias.as_ref();
             }
             FeedForward::Experts { router, gate, up, down } => {
+                let Workspace { stream, branch, .. } = &mut *workspace;
+                let normed = &mut branch[..tokens * width];
+                normalise(team, config, &stream[stream_range.clone()], norm, normed);
                 self.experts(team, workspace, tokens, router, [gate, up, down]);
             }
         }
@@ -59,13 +61,24 @@ impl Model {
     }
 }
 
-/// `gate = activation(gate) * up`, rows of `width`.
-pub(super) fn activate(team: &Team, activation: Activation, width: usize, gate: &mut [f32], up: &[f32]) {
+/// Makes `activation(gate) * up`, rows of `tokens` tokens, the input of the next products.
+pub(super) fn set_activated(
+    team: &Team,
+    activation: Activation,
+    input: &mut Input,
+    tokens: usize,
+    gate: &[f32],
+    up: &[f32],
+    keep: Keep,
+) {
     let apply = match activation {
         Activation::Silu => ops::silu_mul,
         Activation::Gelu => ops::gelu_mul,
     };
-    team.for_rows(gate, width, TOKENS_PER_CHUNK, &|first, rows| {
-        apply(rows, &up[first * width..first * width + rows.len()]);
+    let width = gate.len() / tokens;
+    input.set_with(team, tokens, width, keep, &|token, row| {
+        let values = token * width..(token + 1) * width;
+        row.copy_from_slice(&gate[values.clone()]);
+        apply(row, &up[values]);
     });
 }
