@@ -5,7 +5,6 @@
 //! decides after each one whose turn it is.
 
 use std::sync::Arc;
-use std::thread::available_parallelism;
 use std::time::Instant;
 
 use kernels::Team;
@@ -14,6 +13,7 @@ use model::{Logits, Model, Workspace};
 use crate::error::Error;
 use crate::session::{EndReason, Session, SessionOptions};
 use crate::speculation::{DraftEngine, PassCosts, check_vocabulary};
+use crate::threads::default_threads;
 
 /// Tokens in a chunk of prefill unless asked otherwise: long enough that each weight read from memory serves many
 /// tokens, short enough that a waiting session gets its turn.
@@ -32,12 +32,6 @@ impl Default for EngineOptions {
     fn default() -> EngineOptions {
         EngineOptions { threads: None, batch: DEFAULT_BATCH }
     }
-}
-
-/// As many threads as this process may run at once: the cores of its affinity mask, or fewer where a control group's
-/// quota grants less. More would only take turns, and a worker without a core holds up nobody but helps nobody either.
-pub fn default_threads() -> usize {
-    available_parallelism().map_or(1, usize::from)
 }
 
 /// What a step did.

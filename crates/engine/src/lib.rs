@@ -14,9 +14,10 @@ mod sampler;
 mod session;
 mod speculation;
 mod stop;
+mod threads;
 
 pub use chat::Conversation;
-pub use engine::{DEFAULT_BATCH, Engine, EngineOptions, Step, default_threads};
+pub use engine::{DEFAULT_BATCH, Engine, EngineOptions, Step};
 pub use error::Error;
 pub use generate::{Event, Figures, Generation, generate};
 pub use prompt::encode_prompt;
@@ -25,3 +26,4 @@ pub use sampler::{Sampler, SamplerOptions};
 pub use session::{DEFAULT_CONTEXT, EndReason, Limits, Session, SessionOptions};
 pub use speculation::{Drafts, Speculation};
 pub use stop::StopMatcher;
+pub use threads::default_threads;

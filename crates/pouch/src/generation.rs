@@ -52,7 +52,7 @@ pub(crate) struct GenerationArguments {
     #[arg(long, value_name = "N", help_heading = SAMPLING)]
     seed: Option<u64>,
 
-    /// Threads to compute with [default: all cores this process may use]
+    /// Threads to compute with [default: the fast cores this process may use]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024), help_heading = MACHINE)]
     pub(crate) threads: Option<u16>,
 
@@ -81,7 +81,7 @@ const MACHINE: &str = "Machine";
 /// Options of the commands that measure a model.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Compute {
-    /// Threads to compute with [default: all cores this process may use]
+    /// Threads to compute with [default: the fast cores this process may use]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub(crate) threads: Option<u16>,
 

@@ -7,6 +7,9 @@ use std::cell::RefCell;
 #[repr(align(64))]
 struct Line(#[expect(dead_code, reason = "reached through the buffer's pointer")] [u8; 64]);
 
+/// What a thread that needs any gets at least: rows of activations, not panels. It then rarely has to grow.
+const LEAST_BYTES: usize = 64 << 10;
+
 thread_local! {
     static SCRATCH: RefCell<Vec<Line>> = const { RefCell::new(Vec::new()) };
 }
@@ -14,7 +17,7 @@ thread_local! {
 /// Calls `work` with at least `bytes` bytes of this thread's own, aligned to 64; their contents are old.
 pub(crate) fn with_scratch(bytes: usize, work: impl FnOnce(*mut u8)) {
     SCRATCH.with_borrow_mut(|lines| {
-        let needed = bytes.div_ceil(size_of::<Line>());
+        let needed = bytes.max(LEAST_BYTES).div_ceil(size_of::<Line>());
         if lines.len() < needed {
             lines.resize(needed, Line([0; 64]));
         }

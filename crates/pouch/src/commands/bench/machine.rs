@@ -22,7 +22,7 @@ impl Machine {
         let known = cpu_name(&file("/proc/cpuinfo")).or((!board.is_empty()).then_some(board));
         Machine {
             cpu: known.unwrap_or_else(|| std::env::consts::ARCH.to_owned()),
-            cores: engine::default_threads(),
+            cores: std::thread::available_parallelism().map_or(1, usize::from),
         }
     }
 }
