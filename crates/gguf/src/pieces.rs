@@ -5,7 +5,7 @@ use std::io::{self, Seek, SeekFrom, Write};
 
 /// The size of a large page where pages have 4 KiB. A file system that supports large pages in its cache makes one of
 /// a single call that writes a whole one; a map of such a file costs one entry of the processor's tables instead of
-/// 512, and reading it straight on is up to twice as fast.
+/// 512, and is touched for the first time in a fraction of the time.
 const PIECE: usize = 2 << 20;
 
 /// Gathers what is written and hands it to the file piece by piece. What was not flushed is lost when it is dropped.
