@@ -25,4 +25,22 @@ pub enum Error {
         /// What the system said.
         source: std::io::Error,
     },
+    /// A weight is NaN or infinite.
+    #[error("{what} holds NaN or infinity: the source is damaged")]
+    NotFinite {
+        /// The tensor.
+        what: String,
+    },
+    /// Not every method knows mixtures of experts.
+    #[error("{architecture} is a mixture of experts, which this method cannot compute: take --effort fast")]
+    Experts {
+        /// `general.architecture`.
+        architecture: String,
+    },
+}
+
+impl Error {
+    pub(crate) fn io(action: &'static str, path: &std::path::Path, source: std::io::Error) -> Error {
+        Error::Io { action, path: path.to_owned(), source }
+    }
 }

@@ -1,5 +1,10 @@
 //! Weights of 32 or 16 bits become 8, 4, 3 or 2 bits with the quality kept, and a certificate says what was kept.
 
 mod error;
+pub mod float;
+pub mod hessian;
+pub mod inventory;
+pub mod journal;
+mod random;
 
 pub use error::Error;

@@ -1,5 +1,6 @@
 //! Which rows of which tensors become product matrices, and where each lies in the interleaved copy.
 
+use gguf::File;
 use kernels::{Format, Matrix};
 
 use crate::fingerprint::Fingerprint;
@@ -7,7 +8,8 @@ use crate::fingerprint::Fingerprint;
 /// Every matrix starts at a multiple of this, a cache line.
 const ALIGNMENT: usize = 64;
 
-/// A matrix of the interleaved copy: rows of a tensor, or one expert, or a part of a merged product.
+/// A matrix, where it lies in the file and where in the interleaved copy: rows of a tensor, or one expert, or a part of a
+/// merged product.
 #[derive(Clone, Copy, Debug)]
 pub struct Stored {
     /// Number format, that of the file.
@@ -16,6 +18,10 @@ pub struct Stored {
     pub rows: usize,
     /// Values that it takes.
     pub columns: usize,
+    /// Index into the file's tensors.
+    pub tensor: usize,
+    /// First row in that tensor, whose rows lie one after another over all further dimensions.
+    pub first_row: usize,
     offset: usize,
     bytes: usize,
 }
@@ -31,32 +37,27 @@ impl Stored {
         }
     }
 
+    /// Its rows as they stand in the file, one after another.
+    pub fn file_rows<'a>(&self, file: &'a File) -> &'a [u8] {
+        let row_bytes = self.format.row_bytes(self.columns);
+        &file.data(&file.tensors()[self.tensor])[self.first_row * row_bytes..][..self.rows * row_bytes]
+    }
+
     /// Bytes in the copy.
     pub fn bytes(&self) -> usize {
         self.bytes
     }
-}
 
-/// One matrix and where its rows are in the file.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Piece {
-    pub(crate) stored: Stored,
-    /// Index into the file's tensors.
-    pub(crate) tensor: usize,
-    /// First row in that tensor, whose rows lie one after another over all further dimensions.
-    pub(crate) first_row: usize,
-}
-
-impl Piece {
+    /// Where it starts in the copy.
     pub(crate) fn offset(&self) -> usize {
-        self.stored.offset
+        self.offset
     }
 }
 
 /// The matrices of one model in the order of the copy.
 #[derive(Debug, Default)]
 pub(crate) struct Plan {
-    pieces: Vec<Piece>,
+    matrices: Vec<Stored>,
     bytes: usize,
 }
 
@@ -72,14 +73,14 @@ impl Plan {
     ) -> Stored {
         let offset = self.bytes.next_multiple_of(ALIGNMENT);
         let bytes = format.interleaved_bytes(rows, columns);
-        let stored = Stored { format, rows, columns, offset, bytes };
-        self.pieces.push(Piece { stored, tensor, first_row });
+        let stored = Stored { format, rows, columns, tensor, first_row, offset, bytes };
+        self.matrices.push(stored);
         self.bytes = offset + bytes;
         stored
     }
 
-    pub(crate) fn pieces(&self) -> &[Piece] {
-        &self.pieces
+    pub(crate) fn matrices(&self) -> &[Stored] {
+        &self.matrices
     }
 
     /// Bytes of the whole copy.
@@ -89,9 +90,9 @@ impl Plan {
 
     /// Makes copies that are laid out differently differ in name.
     pub(crate) fn identify(&self, fingerprint: &mut Fingerprint) {
-        for piece in &self.pieces {
-            let Stored { format, rows, columns, offset, bytes } = piece.stored;
-            for number in [format.id as usize, rows, columns, offset, bytes, piece.tensor, piece.first_row] {
+        for matrix in &self.matrices {
+            let Stored { format, rows, columns, tensor, first_row, offset, bytes } = *matrix;
+            for number in [format.id as usize, rows, columns, offset, bytes, tensor, first_row] {
                 fingerprint.number(number as u64);
             }
         }

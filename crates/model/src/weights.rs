@@ -77,7 +77,7 @@ pub struct Layer {
 #[derive(Debug)]
 pub struct Embedding {
     /// Index into the file's tensors.
-    pub(crate) tensor: usize,
+    pub tensor: usize,
     /// Its number format.
     pub format: &'static Format,
 }
@@ -114,10 +114,16 @@ impl Weights {
         })
     }
 
-    /// Checks every tensor of `file`.
+    /// The weights of `file` by their role, each checked, for whoever reads them from the file rather than multiplies with
+    /// them.
     ///
     /// # Errors
     /// [`Error::MissingTensor`], [`Error::Shape`], [`Error::TensorType`], [`Error::UnexpectedTensor`].
+    pub fn of_file(file: &File, config: &Config) -> Result<Weights, Error> {
+        Weights::find(file, config).map(|(weights, _)| weights)
+    }
+
+    /// The same, with the plan of the interleaved copy.
     pub(crate) fn find(file: &File, config: &Config) -> Result<(Weights, Plan), Error> {
         let mut finder = Finder { file, used: HashSet::new(), plan: Plan::default() };
         let (tensor, info, format) = finder.tensor("token_embd.weight")?;

@@ -63,13 +63,12 @@ pub(super) fn write(
 /// Every matrix in pieces, in the order of the copy.
 fn jobs<'a>(file: &'a gguf::File, plan: &'a Plan) -> impl Iterator<Item = Job<'a>> {
     let mut end = 0;
-    plan.pieces().iter().flat_map(move |piece| {
-        let stored = piece.stored;
+    plan.matrices().iter().flat_map(move |stored| {
         let row_bytes = stored.format.row_bytes(stored.columns);
-        let data = &file.data(&file.tensors()[piece.tensor])[piece.first_row * row_bytes..];
+        let data = stored.file_rows(file);
         let rows_a_job = (JOB_BYTES / (row_bytes * GROUP_ROWS).max(1)).max(1) * GROUP_ROWS;
-        let gap = piece.offset() - end;
-        end = piece.offset() + stored.bytes();
+        let gap = stored.offset() - end;
+        end = stored.offset() + stored.bytes();
         (0..stored.rows).step_by(rows_a_job).map(move |first| {
             let rows = rows_a_job.min(stored.rows - first);
             Job {

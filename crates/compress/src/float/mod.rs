@@ -1,0 +1,19 @@
+//! The model in f32: read from its file a block at a time, forward and backward. Where the engine is fast and rounds its
+//! activations, this is exact; it is what calibration, sensitivities and training compute with.
+
+mod attention;
+mod backward;
+mod block;
+mod head;
+mod linear;
+mod pointwise;
+mod source;
+#[cfg(test)]
+mod tests;
+
+pub use backward::{Norm, Observer};
+pub use block::{Block, Norms, ROLES, Role, Setting};
+pub use head::Head;
+pub use linear::{Linear, add_weight_gradient};
+pub(crate) use linear::{add_gram, multiply, view, view_mut};
+pub use source::{Source, Window};

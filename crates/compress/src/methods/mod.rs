@@ -1,0 +1,3 @@
+//! The ways to round a matrix.
+
+pub mod gptq;
