@@ -6,5 +6,6 @@ pub mod hessian;
 pub mod inventory;
 pub mod journal;
 mod random;
+pub mod sample;
 
 pub use error::Error;
