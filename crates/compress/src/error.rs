@@ -15,6 +15,44 @@ pub enum Error {
     /// The result could not be measured.
     #[error(transparent)]
     Evaluate(#[from] evaluate::Error),
+    /// A model of a kind that cannot be packed.
+    #[error("models of the architecture {architecture:?} cannot be packed")]
+    Unpackable {
+        /// `general.architecture`.
+        architecture: String,
+    },
+    /// A packed file without its certificate.
+    #[error("{} has no certificate: {} is missing; `pouch pack` writes both", file.display(), path.display())]
+    NoCertificate {
+        /// The packed file.
+        file: PathBuf,
+        /// Where the certificate should be.
+        path: PathBuf,
+    },
+    /// A certificate that cannot be read.
+    #[error("{} is no certificate: {source}", path.display())]
+    Certificate {
+        /// Its file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: serde_json::Error,
+    },
+    /// A certificate of a newer program.
+    #[error("{} is a certificate of format {got}; this program reads up to {known}", path.display())]
+    CertificateFormat {
+        /// Its file.
+        path: PathBuf,
+        /// Its format.
+        got: u64,
+        /// The newest known.
+        known: u32,
+    },
+    /// A figure of the certificate that is infinite or no number: the result cannot be certified.
+    #[error("the result cannot be certified: {field} is not finite")]
+    NotFinite {
+        /// The figure's name in the certificate.
+        field: String,
+    },
     /// A file beside the model could not be read or written.
     #[error("cannot {action} {}: {source}", path.display())]
     Io {
