@@ -12,5 +12,5 @@ mod pack;
 pub mod sample;
 
 pub use error::Error;
-pub use options::{Effort, Options, Progress, Target, Text};
+pub use options::{Effort, Options, Progress, Target, Text, work_folder};
 pub use pack::{Packed, pack};

@@ -12,7 +12,7 @@ mod remeasure;
 #[cfg(test)]
 mod tests;
 
-pub use check::{Problem, Report, check};
+pub use check::{Problem, Report, check, check_original};
 pub use digest::{sha256, sha256_of_files};
 pub use json::beside;
 pub use remeasure::{Deviation, deviations};
