@@ -58,6 +58,11 @@ pub(super) fn with_error(figure: Figure) -> String {
     format!("{value:.places$} ± {stderr:.places$}")
 }
 
+/// `± 0.0008`.
+pub(super) fn error_of(figure: Figure) -> String {
+    format!("± {}", significant(figure.stderr, 2))
+}
+
 /// `91.2 %`.
 pub(super) fn percent(share: f64) -> String {
     format!("{:.1} %", share * 100.0)

@@ -11,7 +11,7 @@ const LABELS: usize = 116;
 const TOP: usize = 20;
 /// Steps of colour, classes `s0` to `s6` of the style; from this one on text stands on the other end of the scale.
 pub(super) const STEPS: usize = 7;
-const HIGH: usize = 3;
+const HIGH: usize = 4;
 
 /// What one tensor shows.
 pub(super) struct Cell {

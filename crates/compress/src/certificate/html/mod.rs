@@ -5,7 +5,7 @@ mod heat_map;
 mod quantiles;
 mod tables;
 
-use figures::{bytes, count, duration, escaped, percent, significant, with_error};
+use figures::{bytes, count, duration, error_of, escaped, percent, significant, with_error};
 use heat_map::{Cell, STEPS, heat_map, legend, matrices, put};
 
 use crate::certificate::{Certificate, Tensor};
@@ -54,20 +54,16 @@ fn headline(out: &mut String, certificate: &Certificate) {
             format!("{:.2}", output.bits_per_weight),
             format!("scales included; {:.2} in the source", source.bits_per_weight),
         ),
-        ("Mean KL divergence", significant(quality.kl_mean.value, 3), format!("{} nats", with_error(quality.kl_mean))),
+        ("Mean KL divergence", significant(quality.kl_mean.value, 3), format!("nats, {}", error_of(quality.kl_mean))),
         (
             "Same top token",
             percent(quality.top1_agreement.value),
-            format!("± {:.2} %", quality.top1_agreement.stderr * 100.0),
+            format!("± {:.1} %", quality.top1_agreement.stderr * 100.0),
         ),
         (
             "Perplexity",
             significant(quality.perplexity_after.value, 4),
-            format!(
-                "{}; before {}",
-                with_error(quality.perplexity_after),
-                with_error(quality.perplexity_before)
-            ),
+            format!("{}; before {}", error_of(quality.perplexity_after), with_error(quality.perplexity_before)),
         ),
     ];
     if let Some(won) = &certificate.won_back {
@@ -240,14 +236,14 @@ fn sensitivity(out: &mut String, certificate: &Certificate) {
 
 fn cache(out: &mut String, certificate: &Certificate) {
     let Some(cache) = &certificate.kv_cache else { return };
-    out.push_str(
-        "<section>\n<h2>Keys and values</h2>\n<table>\n<thead><tr><th scope=\"col\">type</th>\
+    let mut table = String::from(
+        "<table>\n<thead><tr><th scope=\"col\">type</th>\
          <th scope=\"col\" class=\"right\">mean KL divergence</th><th scope=\"col\" class=\"right\">bytes per token</th></tr></thead>\n<tbody>\n",
     );
     for measured in &cache.measured {
         let chosen = if measured.type_name == cache.recommended { " (recommended)" } else { "" };
         put(
-            out,
+            &mut table,
             format_args!(
                 "<tr><th scope=\"row\" class=\"name\">{}{chosen}</th><td class=\"right\">{}</td><td class=\"right\">{}</td></tr>\n",
                 escaped(&measured.type_name),
@@ -256,8 +252,11 @@ fn cache(out: &mut String, certificate: &Certificate) {
             ),
         );
     }
+    table.push_str("</tbody>\n</table>\n");
+    out.push_str("<section>\n<h2>Keys and values</h2>\n");
+    wide(out, "Number formats for keys and values", &table);
     out.push_str(
-        "</tbody>\n</table>\n<p>What a conversation takes in memory grows with its length. This is what keeping keys and values \
+        "<p>What a conversation takes in memory grows with its length. This is what keeping keys and values \
          in fewer bits costs with these weights, measured in the same way as above.</p>\n</section>\n",
     );
 }

@@ -14,17 +14,18 @@ pub(super) fn all(out: &mut String, certificate: &Certificate) {
 fn types(out: &mut String, certificate: &Certificate) {
     out.push_str("<section>\n<h2>Number formats</h2>\n");
     for (name, shares) in [("Before", &certificate.source.types), ("After", &certificate.output.types)] {
+        let mut table = String::new();
         put(
-            out,
+            &mut table,
             format_args!(
-                "<h3>{name}</h3>\n<table>\n<thead><tr><th scope=\"col\">type</th><th scope=\"col\" class=\"right\">tensors</th>\
+                "<table>\n<thead><tr><th scope=\"col\">type</th><th scope=\"col\" class=\"right\">tensors</th>\
                  <th scope=\"col\" class=\"right\">weights</th><th scope=\"col\" class=\"right\">size</th>\
                  <th scope=\"col\" class=\"right\">bits each</th></tr></thead>\n<tbody>\n"
             ),
         );
         for TypeShare { type_name, tensors, parameters, bytes: size } in shares {
             put(
-                out,
+                &mut table,
                 format_args!(
                     "<tr><th scope=\"row\" class=\"name\">{}</th><td class=\"right\">{tensors}</td>\
                      <td class=\"right\">{parameters}</td><td class=\"right\">{}</td><td class=\"right\">{:.2}</td></tr>\n",
@@ -34,7 +35,9 @@ fn types(out: &mut String, certificate: &Certificate) {
                 ),
             );
         }
-        out.push_str("</tbody>\n</table>\n");
+        table.push_str("</tbody>\n</table>\n");
+        put(out, format_args!("<h3>{name}</h3>\n"));
+        wide(out, &format!("Number formats, {}", name.to_lowercase()), &table);
     }
     out.push_str("</section>\n");
 }
