@@ -47,6 +47,16 @@ pub enum Error {
         /// The newest known.
         known: u32,
     },
+    /// What is given as a packed file's original is something else.
+    #[error("{} is not the file that was packed, which was {packed} with SHA-256 {sha256}", path.display())]
+    OtherOriginal {
+        /// What is given.
+        path: PathBuf,
+        /// The original's name.
+        packed: String,
+        /// The original's SHA-256.
+        sha256: String,
+    },
     /// A figure of the certificate that is infinite or no number: the result cannot be certified.
     #[error("the result cannot be certified: {field} is not finite")]
     NotFinite {

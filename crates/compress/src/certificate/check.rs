@@ -47,13 +47,6 @@ pub enum Problem {
         /// SHA-256 of the file.
         got: String,
     },
-    /// What is given as the original is not what was packed.
-    Original {
-        /// SHA-256 by the certificate.
-        certified: String,
-        /// SHA-256 of what was given.
-        got: String,
-    },
     /// The file is no model any more.
     Unreadable(String),
     /// A certified tensor is not in the file.
@@ -89,9 +82,6 @@ impl fmt::Display for Problem {
                 f,
                 "the file was changed after it was certified: its SHA-256 is {got}, certified was {certified}"
             ),
-            Problem::Original { certified, got } => {
-                write!(f, "this is another original: its SHA-256 is {got}, certified was {certified}")
-            }
             Problem::Unreadable(reason) => write!(f, "the file cannot be read as a model: {reason}"),
             Problem::Missing { tensor } => write!(f, "tensor {tensor} is certified but not in the file"),
             Problem::Uncertified { tensor } => write!(f, "tensor {tensor} is in the file but not certified"),
@@ -138,13 +128,21 @@ pub fn check(file: &Path) -> Result<Report, Error> {
     Ok(Report { path, certificate, problems })
 }
 
-/// Whether the files of a model are those that were packed.
+/// Checks that the files of a model are those that were packed: figures beside another original would mean nothing.
 ///
 /// # Errors
-/// [`Error::Io`].
-pub fn check_original(certificate: &Certificate, files: &[PathBuf]) -> Result<Option<Problem>, Error> {
-    let (certified, got) = (certificate.source.sha256.clone(), sha256_of_files(files)?);
-    Ok((certified != got).then_some(Problem::Original { certified, got }))
+/// [`Error::OtherOriginal`], [`Error::Io`].
+pub fn check_original(certificate: &Certificate, files: &[PathBuf]) -> Result<(), Error> {
+    let got = sha256_of_files(files)?;
+    if got == certificate.source.sha256 {
+        return Ok(());
+    }
+    let path = files.first().cloned().unwrap_or_default();
+    Err(Error::OtherOriginal {
+        path,
+        packed: certificate.source.file.clone(),
+        sha256: certificate.source.sha256.clone(),
+    })
 }
 
 fn compare_tensors(certified: &[Tensor], got: &[gguf::TensorInfo], problems: &mut Vec<Problem>) {

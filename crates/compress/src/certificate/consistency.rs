@@ -26,7 +26,8 @@ fn tensors(certificate: &Certificate, found: &mut Vec<String>) {
     for tensor in &certificate.tensors {
         let name = &tensor.name;
         let Some(info) = by_name(&tensor.type_name) else {
-            found.push(format!("tensor {name} is said to be {}, which is no number format", tensor.type_name));
+            found
+                .push(format!("tensor {name} is said to be {}, which is no number format", tensor.type_name));
             continue;
         };
         let rows = tensor.shape.iter().skip(1).try_fold(1_u64, |rows, &size| rows.checked_mul(size));
@@ -94,7 +95,8 @@ fn quality(certificate: &Certificate, found: &mut Vec<String>) {
     must(errors.iter().all(|figure| figure.stderr >= 0.0), "a standard error is negative");
     let rising = |values: &[f64]| values.is_sorted();
     must(
-        rising(&[quality.kl_median, quality.kl_p99, quality.kl_max]) && quality.kl_mean.value <= quality.kl_max,
+        rising(&[quality.kl_median, quality.kl_p99, quality.kl_max])
+            && quality.kl_mean.value <= quality.kl_max,
         "the median, 99th percentile, mean and largest KL divergence are out of order",
     );
     let (shares, divergences): (Vec<f64>, Vec<f64>) = quality.kl_quantiles.iter().copied().unzip();
@@ -122,7 +124,10 @@ fn quality(certificate: &Certificate, found: &mut Vec<String>) {
     if let Some(won) = &certificate.won_back {
         let follows = super::WonBack::of("", won.kl_plain, won.kl).share;
         must(same(won.share, follows), "the share won back does not follow from its two divergences");
-        must(same_figure(won.kl, quality.kl_mean), "the share won back was reckoned with another KL divergence");
+        must(
+            same_figure(won.kl, quality.kl_mean),
+            "the share won back was reckoned with another KL divergence",
+        );
     }
 }
 

@@ -263,7 +263,8 @@ pub struct Stage {
 impl Quality {
     /// The figures of a measurement.
     pub fn of(comparison: &Comparison) -> Quality {
-        let perplexity = |of: &evaluate::Perplexity| Figure { value: of.perplexity, stderr: of.perplexity_stderr };
+        let perplexity =
+            |of: &evaluate::Perplexity| Figure { value: of.perplexity, stderr: of.perplexity_stderr };
         Quality {
             perplexity_before: perplexity(&comparison.reference),
             perplexity_after: perplexity(&comparison.tested),

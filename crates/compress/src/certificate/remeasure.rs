@@ -33,7 +33,11 @@ impl fmt::Display for Deviation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Deviation { what, certified, measured } = self;
         let verdict = if self.agrees() { "agrees with" } else { "differs from" };
-        write!(f, "{what} {:.6} {verdict} the certified {:.6} +/- {:.6}", measured.value, certified.value, certified.stderr)
+        write!(
+            f,
+            "{what} {:.6} {verdict} the certified {:.6} +/- {:.6}",
+            measured.value, certified.value, certified.stderr
+        )
     }
 }
 
@@ -54,7 +58,11 @@ pub fn deviations(
             certified: certified.perplexity_before,
             measured: measured.perplexity_before,
         });
-        all.push(Deviation { what: "mean KL divergence", certified: certified.kl_mean, measured: measured.kl_mean });
+        all.push(Deviation {
+            what: "mean KL divergence",
+            certified: certified.kl_mean,
+            measured: measured.kl_mean,
+        });
         all.push(Deviation {
             what: "top-1 agreement",
             certified: certified.top1_agreement,

@@ -44,7 +44,12 @@ pub(crate) fn certified(folder: &Path) -> (PathBuf, Certificate) {
             architecture: "llama".to_owned(),
             parameters,
             bits_per_weight: 32.0,
-            types: vec![TypeShare { type_name: "F32".to_owned(), tensors: 21, parameters, bytes: 4 * parameters }],
+            types: vec![TypeShare {
+                type_name: "F32".to_owned(),
+                tensors: 21,
+                parameters,
+                bytes: 4 * parameters,
+            }],
             reference: "the source file, whose weights are 32-bit floats.".to_owned(),
         },
         output: Output {
@@ -70,7 +75,14 @@ pub(crate) fn certified(folder: &Path) -> (PathBuf, Certificate) {
             kl_median: 0.011,
             kl_p99: 0.31,
             kl_max: 1.9,
-            kl_quantiles: vec![(0.01, 1e-5), (0.1, 4e-4), (0.5, 0.011), (0.9, 0.09), (0.99, 0.31), (1.0, 1.9)],
+            kl_quantiles: vec![
+                (0.01, 1e-5),
+                (0.1, 4e-4),
+                (0.5, 0.011),
+                (0.9, 0.09),
+                (0.99, 0.31),
+                (1.0, 1.9),
+            ],
             top1_agreement: Figure { value: 0.912, stderr: 0.006 },
             scored: 2805,
             windows: 11,
@@ -212,7 +224,10 @@ fn figures_that_contradict_one_another_are_seen_although_sealed() {
     for (expected, change) in changes {
         let problems = problems_of(change);
         let told: Vec<String> = problems.iter().map(Problem::to_string).collect();
-        assert!(told.iter().any(|text| text.contains("contradicts") && text.contains(expected)), "{expected}: {told:?}");
+        assert!(
+            told.iter().any(|text| text.contains("contradicts") && text.contains(expected)),
+            "{expected}: {told:?}"
+        );
         assert!(!problems.contains(&Problem::Seal));
     }
 }
@@ -279,7 +294,15 @@ fn the_page_is_whole_and_needs_nothing_else() {
     let (_, certificate) = certified(folder.path());
     let page = certificate.to_html();
     let text = text_of(&page);
-    for expected in ["Certificate of small.gguf", "0.0312", "91.2 %", "39.9 %", "Q8_0", "blk.1.ffn_down", "q8_0 (recommended)"] {
+    for expected in [
+        "Certificate of small.gguf",
+        "0.0312",
+        "91.2 %",
+        "39.9 %",
+        "Q8_0",
+        "blk.1.ffn_down",
+        "q8_0 (recommended)",
+    ] {
         assert!(text.contains(expected), "{expected}");
     }
     assert!(text.contains(&certificate.output.sha256) && text.contains(&certificate.source.reference));

@@ -82,7 +82,8 @@ mod tests {
     #[test]
     fn the_vocabulary_is_varied() {
         for text in [sample(), held_out()] {
-            let words: Vec<&str> = text.split(|c: char| !c.is_alphanumeric()).filter(|w| !w.is_empty()).collect();
+            let words: Vec<&str> =
+                text.split(|c: char| !c.is_alphanumeric()).filter(|w| !w.is_empty()).collect();
             let distinct: HashSet<&str> = words.iter().copied().collect();
             assert!(distinct.len() * 3 > words.len(), "{} of {} words", distinct.len(), words.len());
         }

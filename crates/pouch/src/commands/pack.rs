@@ -190,18 +190,15 @@ fn text(path: Option<&Path>, built_in: fn() -> Text) -> Result<Text, Failure> {
 }
 
 /// The GGUF file to pack: found or fetched, or converted into the work folder; then also what to call it.
-fn source(
-    model: &str,
-    work_folder: &Path,
-    printer: &Printer,
-) -> Result<(PathBuf, Option<String>), Failure> {
+fn source(model: &str, work_folder: &Path, printer: &Printer) -> Result<(PathBuf, Option<String>), Failure> {
     let path = Path::new(model);
-    let checkpoint = path.extension().is_some_and(|ending| ["bin", "safetensors", "json"].iter().any(|known| ending == *known));
+    let checkpoint = path
+        .extension()
+        .is_some_and(|ending| ["bin", "safetensors", "json"].iter().any(|known| ending == *known));
     if !path.is_dir() && !(checkpoint && path.exists()) {
         return Ok((models::fetch(&models::hub()?, model, printer)?, None));
     }
-    std::fs::create_dir_all(work_folder)
-        .map_err(|source| Failure::io("create", work_folder, source))?;
+    std::fs::create_dir_all(work_folder).map_err(|source| Failure::io("create", work_folder, source))?;
     let target = work_folder.join("source.gguf");
     let stages = Stages { printer, current: RefCell::new(None) };
     let progress = |done, total| stages.show(Progress { stage: "importing", done, total });
@@ -213,7 +210,8 @@ fn source(
         let _ = std::fs::remove_dir(work_folder);
     })?;
     summary.warnings.iter().for_each(|warning| printer.warning(&warning.to_string()));
-    let name = path.canonicalize().ok().and_then(|path| Some(path.file_name()?.to_string_lossy().into_owned()));
+    let name =
+        path.canonicalize().ok().and_then(|path| Some(path.file_name()?.to_string_lossy().into_owned()));
     Ok((target, name.or_else(|| Some(model.to_owned()))))
 }
 
@@ -274,7 +272,11 @@ fn print(path: &Path, certificate: &Certificate, printer: &Printer) -> Result<()
         quality.kl_mean.value, quality.kl_mean.stderr, quality.kl_p99, quality.kl_max
     ))?;
     let agreement = quality.top1_agreement;
-    printer.line(&format!("same top token  {:.2} +/- {:.2} %", agreement.value * 100.0, agreement.stderr * 100.0))?;
+    printer.line(&format!(
+        "same top token  {:.2} +/- {:.2} %",
+        agreement.value * 100.0,
+        agreement.stderr * 100.0
+    ))?;
     if let Some(won) = &certificate.won_back {
         printer.line(&format!(
             "loss won back   {:.1} % of plain rounding's KL divergence of {:.6}",

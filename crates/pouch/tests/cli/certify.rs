@@ -1,8 +1,8 @@
 //! Packed files and their certificates: `pack`, `certify`.
 
 use compress::certificate::{
-    Certificate, Cost, FORMAT, Output, Quality, Settings, Source, Tensor, TextRecord, TypeShare, bits_per_weight,
-    sha256_of_files, type_name,
+    Certificate, Cost, FORMAT, Output, Quality, Settings, Source, Tensor, TextRecord, TypeShare,
+    bits_per_weight, sha256_of_files, type_name,
 };
 use compress::{Effort, Target, Text};
 use evaluate::Options;
@@ -27,7 +27,8 @@ fn certified(pouch: &Pouch, text: &Text) {
     let team = Team::new(1);
     let options = Options { context: 64, windows: Some(8), ..Options::default() };
     let comparison =
-        evaluate::against(&open(&small), &open(&original), &team, &text.content, &options, &mut |_| {}).unwrap();
+        evaluate::against(&open(&small), &open(&original), &team, &text.content, &options, &mut |_| {})
+            .unwrap();
     let [source, file] = [&original, &small].map(|path| gguf::File::open(path).unwrap());
     let sum = |types: &[TypeShare]| {
         let bytes = types.iter().map(|share| share.bytes).sum();
@@ -134,7 +135,10 @@ fn a_file_as_certified_and_ones_that_are_not() {
 #[test]
 fn certify_gives_an_object() {
     let pouch = Pouch::new();
-    let text = Text { name: "text.txt".to_owned(), content: "the rain in the plain falls on the train, ".repeat(60) };
+    let text = Text {
+        name: "text.txt".to_owned(),
+        content: "the rain in the plain falls on the train, ".repeat(60),
+    };
     certified(&pouch, &text);
     pouch.write("text.txt", &text.content);
     let arguments = ["certify", "small.gguf", "--text", "text.txt", "--against", "original.gguf", "--json"];

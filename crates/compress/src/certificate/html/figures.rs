@@ -94,7 +94,10 @@ mod tests {
         assert_eq!(with_error(Figure { value: 12.3456, stderr: 0.0213 }), "12.346 ± 0.021");
         assert_eq!(with_error(Figure { value: 0.5, stderr: 0.0 }), "0.5000");
         assert_eq!(percent(0.9123), "91.2 %");
-        assert_eq!([duration(3.21), duration(59.8), duration(200.0), duration(3900.0)], ["3.2 s", "1 min 0 s", "3 min 20 s", "1 h 5 min"]);
+        assert_eq!(
+            [duration(3.21), duration(59.8), duration(200.0), duration(3900.0)],
+            ["3.2 s", "1 min 0 s", "3 min 20 s", "1 h 5 min"]
+        );
     }
 
     #[test]

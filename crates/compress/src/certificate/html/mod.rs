@@ -54,7 +54,11 @@ fn headline(out: &mut String, certificate: &Certificate) {
             format!("{:.2}", output.bits_per_weight),
             format!("scales included; {:.2} in the source", source.bits_per_weight),
         ),
-        ("Mean KL divergence", significant(quality.kl_mean.value, 3), format!("nats, {}", error_of(quality.kl_mean))),
+        (
+            "Mean KL divergence",
+            significant(quality.kl_mean.value, 3),
+            format!("nats, {}", error_of(quality.kl_mean)),
+        ),
         (
             "Same top token",
             percent(quality.top1_agreement.value),
@@ -63,7 +67,11 @@ fn headline(out: &mut String, certificate: &Certificate) {
         (
             "Perplexity",
             significant(quality.perplexity_after.value, 4),
-            format!("{}; before {}", error_of(quality.perplexity_after), with_error(quality.perplexity_before)),
+            format!(
+                "{}; before {}",
+                error_of(quality.perplexity_after),
+                with_error(quality.perplexity_before)
+            ),
         ),
     ];
     if let Some(won) = &certificate.won_back {
@@ -163,7 +171,10 @@ fn bits(out: &mut String, certificate: &Certificate) {
             bits if bits < 9.95 => format!("{bits:.1}"),
             bits => format!("{bits:.0}"),
         },
-        title: format!("{}: {}, {:.2} bits per weight", tensor.name, tensor.type_name, tensor.bits_per_weight),
+        title: format!(
+            "{}: {}, {:.2} bits per weight",
+            tensor.name, tensor.type_name, tensor.bits_per_weight
+        ),
     };
     let map = heat_map(
         &certificate.tensors,
@@ -205,8 +216,8 @@ fn sensitivity(out: &mut String, certificate: &Certificate) {
     let map = heat_map(
         &certificate.tensors,
         "Sensitivity of each matrix",
-        "A row for each kind of tensor, a column for each layer, from pale for the least to strong for the most sensitive; \
-         the most sensitive are listed below, all in the table of tensors.",
+        "A row for each kind of tensor, a column for each layer; the most sensitive are listed below, all in the table of \
+         tensors.",
         &cell,
     );
     let names: [String; STEPS] = std::array::from_fn(|step| {
@@ -238,7 +249,7 @@ fn cache(out: &mut String, certificate: &Certificate) {
     let Some(cache) = &certificate.kv_cache else { return };
     let mut table = String::from(
         "<table>\n<thead><tr><th scope=\"col\">type</th>\
-         <th scope=\"col\" class=\"right\">mean KL divergence</th><th scope=\"col\" class=\"right\">bytes per token</th></tr></thead>\n<tbody>\n",
+         <th scope=\"col\" class=\"right\">mean KL</th><th scope=\"col\" class=\"right\">bytes a token</th></tr></thead>\n<tbody>\n",
     );
     for measured in &cache.measured {
         let chosen = if measured.type_name == cache.recommended { " (recommended)" } else { "" };
@@ -257,7 +268,7 @@ fn cache(out: &mut String, certificate: &Certificate) {
     wide(out, "Number formats for keys and values", &table);
     out.push_str(
         "<p>What a conversation takes in memory grows with its length. This is what keeping keys and values \
-         in fewer bits costs with these weights, measured in the same way as above.</p>\n</section>\n",
+         in fewer bits costs with these weights: the mean KL divergence in nats, measured in the same way as above.</p>\n</section>\n",
     );
 }
 

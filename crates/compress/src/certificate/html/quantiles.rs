@@ -57,7 +57,15 @@ pub(super) fn quantiles(points: &[(f64, f64)]) -> String {
             ),
         );
     }
-    for (share, name) in [(0.01, "1 %"), (0.1, "10 %"), (0.5, "50 %"), (0.9, "90 %"), (0.99, "99 %"), (0.999, "99.9 %"), (1.0, "all")] {
+    for (share, name) in [
+        (0.01, "1 %"),
+        (0.1, "10 %"),
+        (0.5, "50 %"),
+        (0.9, "90 %"),
+        (0.99, "99 %"),
+        (0.999, "99.9 %"),
+        (1.0, "all"),
+    ] {
         let x = x(share);
         put(
             &mut out,
@@ -76,7 +84,8 @@ pub(super) fn quantiles(points: &[(f64, f64)]) -> String {
             HEIGHT - 8.0
         ),
     );
-    let line: Vec<String> = points.iter().map(|&(share, kl)| format!("{:.1},{:.1}", x(share), y(kl))).collect();
+    let line: Vec<String> =
+        points.iter().map(|&(share, kl)| format!("{:.1},{:.1}", x(share), y(kl))).collect();
     put(&mut out, format_args!("<polyline class=\"curve\" points=\"{}\"/>\n", line.join(" ")));
     for &(share, kl) in points {
         put(

@@ -92,15 +92,27 @@ fn facts(out: &mut String, certificate: &Certificate) {
     let Certificate { source, output, settings, .. } = certificate;
     let code = |text: &str| format!("<code>{}</code>", escaped(text));
     let text = |text: &TextRecord| {
-        format!("{}: {}, {} tokens, SHA-256 {}", escaped(&text.name), bytes(text.bytes), text.tokens, code(&text.sha256))
+        format!(
+            "{}: {}, {} tokens, SHA-256 {}",
+            escaped(&text.name),
+            bytes(text.bytes),
+            text.tokens,
+            code(&text.sha256)
+        )
     };
     let calibration = match &settings.importance_file {
         Some(file) => format!("importance file {}", escaped(file)),
         None => text(&settings.calibration),
     };
     let rows = [
-        ("Input", format!("{}, {}, SHA-256 {}", escaped(&source.file), bytes(source.bytes), code(&source.sha256))),
-        ("Output", format!("{}, {}, SHA-256 {}", escaped(&output.file), bytes(output.bytes), code(&output.sha256))),
+        (
+            "Input",
+            format!("{}, {}, SHA-256 {}", escaped(&source.file), bytes(source.bytes), code(&source.sha256)),
+        ),
+        (
+            "Output",
+            format!("{}, {}, SHA-256 {}", escaped(&output.file), bytes(output.bytes), code(&output.sha256)),
+        ),
         ("Calibration", calibration),
         ("Measured on", text(&settings.held_out)),
         ("Asked for", format!("{}, effort {}", escaped(&settings.target), escaped(&settings.effort))),
