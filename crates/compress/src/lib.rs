@@ -1,14 +1,25 @@
 //! Weights of 32 or 16 bits become 8, 4, 3 or 2 bits with the quality kept, and a certificate says what was kept.
 
+pub mod certificate;
+mod assemble;
+mod attest;
+mod calibration;
 mod error;
 pub mod float;
-pub mod hessian;
-pub mod inventory;
-pub mod journal;
-pub mod methods;
-pub mod plan;
+mod hessian;
+pub mod imatrix;
+mod inventory;
+mod journal;
+mod methods;
+mod options;
+mod pack;
+mod plan;
 mod random;
+pub mod recipes;
 pub mod rounding;
-pub mod walk;
+pub mod sample;
+mod walk;
 
 pub use error::Error;
+pub use options::{Effort, Options, Progress, Target, Text, work_folder};
+pub use pack::{Packed, pack};

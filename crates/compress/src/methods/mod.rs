@@ -1,3 +1,3 @@
 //! The ways to round a matrix.
 
-pub mod gptq;
+pub(crate) mod gptq;
