@@ -15,6 +15,14 @@ pub enum Error {
     /// The result could not be measured.
     #[error(transparent)]
     Evaluate(#[from] evaluate::Error),
+    /// A file that should hold the importance of columns does not.
+    #[error("{}: no importance matrix that can be used: {problem}", path.display())]
+    Importance {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
     /// A file beside the model could not be read or written.
     #[error("cannot {action} {}: {source}", path.display())]
     Io {
