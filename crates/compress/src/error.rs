@@ -59,7 +59,7 @@ pub enum Error {
     },
     /// A figure of the certificate that is infinite or no number: the result cannot be certified.
     #[error("the result cannot be certified: {field} is not finite")]
-    NotFinite {
+    Uncertifiable {
         /// The figure's name in the certificate.
         field: String,
     },

@@ -6,9 +6,9 @@ pub mod float;
 pub mod hessian;
 pub mod inventory;
 pub mod journal;
-mod random;
 mod options;
 mod pack;
+mod random;
 pub mod sample;
 
 pub use error::Error;

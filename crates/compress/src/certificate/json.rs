@@ -37,13 +37,13 @@ impl Certificate {
     /// The JSON text, sealed.
     ///
     /// # Errors
-    /// [`Error::NotFinite`] for a figure that is no number.
+    /// [`Error::Uncertifiable`] for a figure that is no number.
     pub fn to_json(&self) -> Result<String, Error> {
         let sealed = Sealed { certificate: self, seal: String::new() };
         let internal = |source| Error::Certificate { path: PathBuf::from(&self.output.file), source };
         let object = serde_json::to_value(&sealed).map_err(internal)?;
         if let Some(field) = not_finite(&object, "certificate") {
-            return Err(Error::NotFinite { field });
+            return Err(Error::Uncertifiable { field });
         }
         let open = serde_json::to_string_pretty(&sealed).map_err(internal)? + "\n";
         // The empty seal is the text's last pair of quotes.
