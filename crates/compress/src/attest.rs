@@ -9,8 +9,8 @@ use kernels::ops::attention::Shape;
 use model::{KvType, Model};
 
 use crate::certificate::{
-    self, Certificate, Cost, Figure, KvCache, KvMeasurement, Output, Quality, Settings, TextRecord, TypeShare, WonBack,
-    bits_per_weight, sha256_of_files, type_name,
+    self, Certificate, Cost, Figure, KvCache, KvMeasurement, Output, Quality, Settings, TextRecord,
+    TypeShare, WonBack, bits_per_weight, sha256_of_files, type_name,
 };
 use crate::error::Error;
 use crate::float::Source;
@@ -80,7 +80,11 @@ pub(crate) fn attest(run: Attest<'_>) -> Result<Certificate, Error> {
         Some(path) => {
             let found = compare(&open(path)?, KvType::F16)?;
             let plain = Figure { value: found.kl_mean, stderr: found.kl_stderr };
-            Some(WonBack::of("the same types, every value rounded by itself, weighted by importance", plain, kl))
+            Some(WonBack::of(
+                "the same types, every value rounded by itself, weighted by importance",
+                plain,
+                kl,
+            ))
         }
         None => None,
     };
@@ -89,7 +93,8 @@ pub(crate) fn attest(run: Attest<'_>) -> Result<Certificate, Error> {
     let file = File::open(run.target)?;
     let mut tensors = Vec::with_capacity(types.len());
     for (index, (info, decision)) in file.tensors().iter().zip(types).enumerate() {
-        let outcome = run.journal.value::<Outcome>(&outcome_entry(index))?.filter(|outcome| outcome.power > 0.0);
+        let outcome =
+            run.journal.value::<Outcome>(&outcome_entry(index))?.filter(|outcome| outcome.power > 0.0);
         let before = &source.file.tensors()[index];
         let on_grid = decision.is_some() && before.type_id == info.type_id;
         let rounded = decision.is_some() && !on_grid;

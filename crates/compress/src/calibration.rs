@@ -30,7 +30,12 @@ impl Tokens {
     ///
     /// # Errors
     /// [`Error::TextTooShort`], [`Error::Memory`].
-    pub(crate) fn of(source: &Source, text: &Text, effort: Effort, memory: Option<u64>) -> Result<Tokens, Error> {
+    pub(crate) fn of(
+        source: &Source,
+        text: &Text,
+        effort: Effort,
+        memory: Option<u64>,
+    ) -> Result<Tokens, Error> {
         let length = LENGTH.min(source.config.context);
         let encode = text::Encode { add_special: false, parse_special: false };
         let mut all = source.tokenizer.encode(&text.content, encode);

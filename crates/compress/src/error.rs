@@ -15,12 +15,6 @@ pub enum Error {
     /// The result could not be measured.
     #[error(transparent)]
     Evaluate(#[from] evaluate::Error),
-    /// A model of a kind that cannot be packed.
-    #[error("models of the architecture {architecture:?} cannot be packed")]
-    Unpackable {
-        /// `general.architecture`.
-        architecture: String,
-    },
     /// A packed file without its certificate.
     #[error("{} has no certificate: {} is missing; `pouch pack` writes both", file.display(), path.display())]
     NoCertificate {
@@ -98,7 +92,9 @@ pub enum Error {
         needed: usize,
     },
     /// The memory that may be taken does not hold what is needed.
-    #[error("{asked} bytes of memory do not suffice for this model: {least} are needed at least, or --effort fast")]
+    #[error(
+        "{asked} bytes of memory do not suffice for this model: {least} are needed at least, or --effort fast"
+    )]
     Memory {
         /// What may be taken.
         asked: u64,
@@ -122,7 +118,9 @@ pub enum Error {
         known: String,
     },
     /// Not every method knows mixtures of experts.
-    #[error("{architecture} is a mixture of experts, which can only be packed by --effort fast with a --type")]
+    #[error(
+        "{architecture} is a mixture of experts, which can only be packed by --effort fast with a --type"
+    )]
     Experts {
         /// `general.architecture`.
         architecture: String,

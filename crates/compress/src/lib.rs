@@ -1,9 +1,9 @@
 //! Weights of 32 or 16 bits become 8, 4, 3 or 2 bits with the quality kept, and a certificate says what was kept.
 
-pub mod certificate;
 mod assemble;
 mod attest;
 mod calibration;
+pub mod certificate;
 mod error;
 pub mod float;
 mod hessian;

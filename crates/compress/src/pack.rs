@@ -9,6 +9,7 @@ use crate::assemble::Parts;
 use crate::attest::{Attest, attest};
 use crate::calibration::Tokens;
 use crate::certificate::{Certificate, Stage, sha256, sha256_of_files};
+use crate::error::Error;
 use crate::float::Source;
 use crate::imatrix::{Importance, Squares};
 use crate::inventory::{self, Kind};
@@ -16,7 +17,6 @@ use crate::journal::Journal;
 use crate::options::{Effort, Options, Progress, Target, work_folder};
 use crate::plan::{self, Decision, Sensitivities};
 use crate::walk::{Walk, floats_of, squares_entry};
-use crate::error::Error;
 
 /// What was made.
 #[derive(Debug)]
@@ -137,7 +137,11 @@ impl<'a> Run<'a> {
             Some(tokens) => {
                 let progress = self.options.progress;
                 let mut tell = |done: usize, total: usize| {
-                    progress(Progress { stage: "measuring sensitivities", done: done as u64, total: total as u64 });
+                    progress(Progress {
+                        stage: "measuring sensitivities",
+                        done: done as u64,
+                        total: total as u64,
+                    });
                 };
                 let sample = tokens.sample();
                 let seed = self.options.seed;
@@ -157,8 +161,7 @@ impl<'a> Run<'a> {
     /// Rounds with care, and returns what the inputs were like.
     fn walk(&mut self, types: &[Option<Decision>]) -> Result<Importance, Error> {
         let Some(tokens) = &self.tokens else { return Ok(Importance::default()) };
-        let walk =
-            Walk { source: &self.source, kinds: &self.kinds, types, tokens, journal: &self.journal };
+        let walk = Walk { source: &self.source, kinds: &self.kinds, types, tokens, journal: &self.journal };
         let progress = self.options.progress;
         walk.run(&mut |done, total| {
             progress(Progress { stage: "rounding", done: done as u64, total: total as u64 });

@@ -158,7 +158,8 @@ impl Walk<'_> {
     ) -> (Vec<u8>, Outcome) {
         let columns = factor.columns;
         let kept = self.source.file.tensors()[tensor].type_id;
-        let Some(Decision { format, .. }) = self.types[tensor].filter(|decision| decision.format.id != kept) else {
+        let Some(Decision { format, .. }) = self.types[tensor].filter(|decision| decision.format.id != kept)
+        else {
             return (rows.to_vec(), Outcome::default());
         };
         let sample = |values: &[f32]| -> Vec<f32> {
@@ -167,7 +168,8 @@ impl Walk<'_> {
         let before = sample(weight);
         let (mut plain_bytes, mut plain) =
             (vec![0; format.row_bytes(columns) * (before.len() / columns)], vec![0.0; before.len()]);
-        let rounding = Rounding { format, importance: Some(squares), by_magnitude: false, search: Search::Fast };
+        let rounding =
+            Rounding { format, importance: Some(squares), by_magnitude: false, search: Search::Fast };
         before
             .par_chunks(columns)
             .zip(plain.par_chunks_mut(columns).zip(plain_bytes.par_chunks_mut(format.row_bytes(columns))))

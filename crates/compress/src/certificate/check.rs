@@ -99,12 +99,11 @@ impl fmt::Display for Problem {
 /// [`Error::NoCertificate`], [`Error::Certificate`] and [`Error::CertificateFormat`] where there is nothing to compare
 /// with; [`Error::Io`]. What does not hold is no error but a [`Problem`].
 pub fn check(file: &Path) -> Result<Report, Error> {
-    let failed = |path: &Path, source| Error::Io { action: "read", path: path.to_owned(), source };
-    let bytes = std::fs::metadata(file).map_err(|source| failed(file, source))?.len();
+    let bytes = std::fs::metadata(file).map_err(|source| Error::io("read", file, source))?.len();
     let (path, _) = beside(file);
     let text = std::fs::read_to_string(&path).map_err(|source| match source.kind() {
         std::io::ErrorKind::NotFound => Error::NoCertificate { file: file.to_owned(), path: path.clone() },
-        _ => failed(&path, source),
+        _ => Error::io("read", &path, source),
     })?;
     let (certificate, whole) = Certificate::from_json(&text, &path)?;
 

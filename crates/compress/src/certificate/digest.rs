@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use sha2::{Digest, Sha256};
 
@@ -22,7 +22,7 @@ pub fn sha256_of_files(paths: &[impl AsRef<Path>]) -> Result<String, Error> {
     let mut piece = vec![0; 1 << 20];
     for path in paths {
         let path = path.as_ref();
-        let failed = |source| Error::Io { action: "read", path: PathBuf::from(path), source };
+        let failed = |source| Error::io("read", path, source);
         let mut file = File::open(path).map_err(failed)?;
         loop {
             match file.read(&mut piece).map_err(failed)? {

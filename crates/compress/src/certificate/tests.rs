@@ -335,10 +335,3 @@ fn text_from_files_stays_text() {
     assert!(!page.contains("<script") && !page.contains("alert('x')"));
     text_of(&page);
 }
-#[test]
-fn zz_render() {
-    if let Ok(text) = std::fs::read_to_string("/tmp/cert.json") {
-        let (certificate, _) = Certificate::from_json(&text, Path::new("/tmp/cert.json")).unwrap();
-        std::fs::write("/tmp/cert.html", certificate.to_html()).unwrap();
-    }
-}

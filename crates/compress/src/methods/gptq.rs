@@ -95,8 +95,7 @@ impl Panel<'_> {
             let start = block * size;
             let at = self.first + start;
             let pivots = &self.factor.pivots[at..at + size];
-            let mut codes =
-                rounding::fit(self.format, &targets[start..start + size], pivots, self.search);
+            let mut codes = rounding::fit(self.format, &targets[start..start + size], pivots, self.search);
             for i in 0..size {
                 let k = start + i;
                 let target = targets[k];
@@ -104,7 +103,8 @@ impl Panel<'_> {
                 values[k] = codes.value(self.grid, i);
                 let error = weight[k] - values[k];
                 errors[k] = error;
-                let later = &self.factor.unit[(at + i) * columns..][self.first + k + 1..][..targets.len() - k - 1];
+                let later =
+                    &self.factor.unit[(at + i) * columns..][self.first + k + 1..][..targets.len() - k - 1];
                 targets[k + 1..].iter_mut().zip(later).for_each(|(target, unit)| *target += error * unit);
             }
             self.format.encode(&codes, bytes);
@@ -125,11 +125,8 @@ pub(crate) fn loss(weight: &[f32], values: &[f32], factor: &Factor) -> f64 {
             multiply(view_mut(&mut product, columns), Accum::Replace, view(errors, columns), unit, 1.0);
             product
                 .chunks_exact(columns)
-                .map(|row| {
-                    row.iter().zip(&factor.pivots).map(|(x, d)| f64::from(x * x * d)).sum::<f64>()
-                })
+                .map(|row| row.iter().zip(&factor.pivots).map(|(x, d)| f64::from(x * x * d)).sum::<f64>())
                 .sum::<f64>()
         })
         .sum()
 }
-

@@ -141,7 +141,10 @@ mod tests {
             .map(|item| {
                 let size = 1_000_003 * (1 + item % 7);
                 (1..8u64)
-                    .map(|bits| Choice { bytes: size * bits, loss: (item + 1) as f64 * 0.25f64.powi(bits as i32) })
+                    .map(|bits| Choice {
+                        bytes: size * bits,
+                        loss: (item + 1) as f64 * 0.25f64.powi(bits as i32),
+                    })
                     .collect()
             })
             .collect();

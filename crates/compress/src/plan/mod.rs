@@ -18,9 +18,8 @@ pub(crate) use sensitivity::Sensitivities;
 
 /// The types that a plan chooses from: those whose products have vector code everywhere, so that a smaller file is also a
 /// faster one.
-const TYPES: [&str; 12] = [
-    "Q2_K", "Q3_K", "Q4_0", "IQ4_NL", "IQ4_XS", "Q4_K", "Q4_1", "Q5_0", "Q5_1", "Q5_K", "Q6_K", "Q8_0",
-];
+const TYPES: [&str; 12] =
+    ["Q2_K", "Q3_K", "Q4_0", "IQ4_NL", "IQ4_XS", "Q4_K", "Q4_1", "Q5_0", "Q5_1", "Q5_K", "Q6_K", "Q8_0"];
 
 /// What a tensor becomes.
 #[derive(Clone, Copy, Debug)]
@@ -155,7 +154,8 @@ fn by_budget(
     let choices: Vec<Vec<Choice>> = items
         .iter()
         .map(|(_, candidates)| {
-            let choice = |candidate: &Candidate| Choice { bytes: candidate.bytes, loss: candidate.divergence };
+            let choice =
+                |candidate: &Candidate| Choice { bytes: candidate.bytes, loss: candidate.divergence };
             candidates.iter().map(choice).collect()
         })
         .collect();

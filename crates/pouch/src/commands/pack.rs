@@ -192,10 +192,10 @@ fn text(path: Option<&Path>, built_in: fn() -> Text) -> Result<Text, Failure> {
 /// The GGUF file to pack: found or fetched, or converted into the work folder; then also what to call it.
 fn source(model: &str, work_folder: &Path, printer: &Printer) -> Result<(PathBuf, Option<String>), Failure> {
     let path = Path::new(model);
-    let checkpoint = path
-        .extension()
-        .is_some_and(|ending| ["bin", "safetensors", "json"].iter().any(|known| ending == *known));
-    if !path.is_dir() && !(checkpoint && path.exists()) {
+    let known =
+        |ending: &std::ffi::OsStr| ["bin", "safetensors", "json"].iter().any(|known| ending == *known);
+    let checkpoint = path.is_dir() || path.exists() && path.extension().is_some_and(known);
+    if !checkpoint {
         return Ok((models::fetch(&models::hub()?, model, printer)?, None));
     }
     std::fs::create_dir_all(work_folder).map_err(|source| Failure::io("create", work_folder, source))?;
