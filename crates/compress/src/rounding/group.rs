@@ -125,9 +125,11 @@ pub(super) fn starts(levels: Levels, values: &[f32], minimum: Minimum, search: S
     pairs
         .chunks(CANDIDATES)
         .map(|pairs| {
-            let pick = |lane: usize| pairs[lane.min(pairs.len() - 1)];
-            let scale: PerCandidate = std::array::from_fn(|lane| pick(lane).0);
-            Candidates { scale, min: std::array::from_fn(|lane| pick(lane).1) }
+            let mut start = Candidates::default();
+            for lane in 0..CANDIDATES {
+                (start.scale[lane], start.min[lane]) = pairs[lane.min(pairs.len() - 1)];
+            }
+            start
         })
         .collect()
 }

@@ -1,7 +1,7 @@
 //! Formats with one scale a block, stored as a half or a power of two; some with a minimum.
 
 use kernels::Codes;
-use kernels::trials::{Candidates, levels, sums};
+use kernels::trials::{CANDIDATES, Candidates, levels, sums};
 
 use super::group::{Minimum, settle, starts};
 use super::{Block, Search};
@@ -18,10 +18,11 @@ pub(super) fn fit(block: &Block, search: Search) -> Codes {
     for start in starts(grid.levels, values, minimum, search) {
         let (found, _) = settle(grid.levels, values, weights, start, minimum, rounds);
         // What a file can hold is a little off: tried once more as it is.
-        let stored = Candidates {
-            scale: found.at.scale.map(|scale| block.stored(scale)),
-            min: found.at.min.map(|min| block.stored_min(min)),
-        };
+        let mut stored = Candidates::default();
+        for lane in 0..CANDIDATES {
+            stored.scale[lane] = block.stored(found.at.scale[lane]);
+            stored.min[lane] = block.stored_min(found.at.min[lane]);
+        }
         let errors = sums(grid.levels, values, weights, &stored).error;
         for (lane, error) in errors.into_iter().enumerate() {
             if error < best.0 {

@@ -218,10 +218,11 @@ fn pick(
     let mut quadratic = Quadratic::default();
     for (g, (values, weights)) in block.groups().enumerate() {
         let near = neighbours(&groups[g], integers, d, dmin);
-        let candidates = Candidates {
-            scale: near.map(|(scale, _)| scale as f32 * d),
-            min: near.map(|(_, min)| min as f32 * dmin),
-        };
+        let mut candidates = Candidates::default();
+        for (lane, &(scale, min)) in near.iter().enumerate() {
+            candidates.scale[lane] = scale as f32 * d;
+            candidates.min[lane] = min as f32 * dmin;
+        }
         let sums = sums(block.grid.levels, values, weights, &candidates);
         let lane = (1..CANDIDATES)
             .fold(0, |best, lane| if sums.error[lane] < sums.error[best] { lane } else { best });
