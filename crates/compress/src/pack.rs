@@ -16,6 +16,7 @@ use crate::inventory::{self, Kind};
 use crate::journal::Journal;
 use crate::options::{Effort, Options, Progress, Target, work_folder};
 use crate::plan::{self, Decision, Sensitivities};
+use crate::rounding::Search;
 use crate::walk::{Walk, floats_of, squares_entry};
 
 /// What was made.

@@ -46,6 +46,8 @@ pub(crate) struct Walk<'a> {
     pub(crate) types: &'a [Option<Decision>],
     /// The calibration text.
     pub(crate) tokens: &'a Tokens,
+    /// How hard scales are searched.
+    pub(crate) search: Search,
     /// Where finished work goes.
     pub(crate) journal: &'a Journal,
 }
@@ -179,7 +181,7 @@ impl Walk<'_> {
             });
         let bytes = match format.grid() {
             Some(grid) => {
-                let rounded = gptq::compensate(format, grid, weight, factor, Search::Thorough);
+                let rounded = gptq::compensate(format, grid, weight, factor, self.search);
                 *weight = rounded.values;
                 rounded.bytes
             }
