@@ -162,7 +162,14 @@ impl<'a> Run<'a> {
     /// Rounds with care, and returns what the inputs were like.
     fn walk(&mut self, types: &[Option<Decision>]) -> Result<Importance, Error> {
         let Some(tokens) = &self.tokens else { return Ok(Importance::default()) };
-        let walk = Walk { source: &self.source, kinds: &self.kinds, types, tokens, journal: &self.journal };
+        let walk = Walk {
+            source: &self.source,
+            kinds: &self.kinds,
+            types,
+            tokens,
+            search: if self.options.effort == Effort::Best { Search::Thorough } else { Search::Fast },
+            journal: &self.journal,
+        };
         let progress = self.options.progress;
         walk.run(&mut |done, total| {
             progress(Progress { stage: "rounding", done: done as u64, total: total as u64 });
