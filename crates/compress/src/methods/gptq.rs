@@ -130,3 +130,119 @@ pub(crate) fn loss(weight: &[f32], values: &[f32], factor: &Factor) -> f64 {
         })
         .sum()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hessian::Hessian;
+    use crate::rounding::Rounding;
+    use kernels::FORMATS;
+
+    /// Inputs whose columns follow one another, as activations do: `[token][columns]`.
+    fn inputs(tokens: usize, columns: usize, seed: u64) -> Vec<f32> {
+        let mut random = testkit::Random::new(seed);
+        let mut out = Vec::with_capacity(tokens * columns);
+        for _ in 0..tokens {
+            let (mut last, common) = (0.0, random.signed());
+            for column in 0..columns {
+                last = 0.8 * last + random.signed() + 0.5 * common;
+                out.push(last * if column % 37 == 5 { 4.0 } else { 1.0 });
+            }
+        }
+        out
+    }
+
+    fn weights(rows: usize, columns: usize) -> Vec<f32> {
+        let mut random = testkit::Random::new(3);
+        (0..rows * columns).map(|_| random.signed() * 0.1).collect()
+    }
+
+    /// The mean squared error of the product, computed the long way.
+    fn product_error(weight: &[f32], values: &[f32], inputs: &[f32], columns: usize) -> f64 {
+        let mut sum = 0.0;
+        for token in inputs.chunks_exact(columns) {
+            for (weight, values) in weight.chunks_exact(columns).zip(values.chunks_exact(columns)) {
+                let error: f64 =
+                    (0..columns).map(|j| f64::from(weight[j] - values[j]) * f64::from(token[j])).sum();
+                sum += error * error;
+            }
+        }
+        sum / (inputs.len() / columns) as f64
+    }
+
+    /// For every format: the error on the very inputs is well below that of rounding each value by itself, the bytes mean
+    /// the values, and [`loss`] is the error but for the damping.
+    #[test]
+    fn compensation_beats_rounding_by_importance() {
+        let (rows, columns) = (24, 512);
+        let (weight, inputs) = (weights(rows, columns), inputs(700, columns, 7));
+        let mut hessian = Hessian::new(columns);
+        inputs.chunks(100 * columns).for_each(|piece| hessian.add(piece));
+        let (factor, squares) = (hessian.factor().unwrap(), hessian.diagonal());
+        for format in FORMATS {
+            let Some(grid) = format.grid() else { continue };
+            let rounded = compensate(format, grid, &weight, &factor, Search::Fast);
+            let mut meant = vec![0.0; weight.len()];
+            let row_bytes = format.row_bytes(columns);
+            for (bytes, out) in rounded.bytes.chunks_exact(row_bytes).zip(meant.chunks_exact_mut(columns)) {
+                format.dequantize_row(bytes, out);
+            }
+            assert_eq!(meant, rounded.values, "{}", format.name);
+
+            let mut plain_bytes = vec![0; rows * row_bytes];
+            let mut plain = vec![0.0; weight.len()];
+            let rounding =
+                Rounding { format, importance: Some(&squares), by_magnitude: false, search: Search::Fast };
+            for (row, bytes) in weight.chunks_exact(columns).zip(plain_bytes.chunks_exact_mut(row_bytes)) {
+                rounding.row(row, bytes);
+            }
+            for (bytes, out) in plain_bytes.chunks_exact(row_bytes).zip(plain.chunks_exact_mut(columns)) {
+                format.dequantize_row(bytes, out);
+            }
+            let error = product_error(&weight, &rounded.values, &inputs, columns);
+            let plain_error = product_error(&weight, &plain, &inputs, columns);
+            assert!(error < 0.8 * plain_error, "{}: {error} and plainly {plain_error}", format.name);
+            let by_factor = loss(&weight, &rounded.values, &factor);
+            assert!(by_factor >= 0.999 * error && by_factor < 1.2 * error, "{}: {by_factor}", format.name);
+        }
+    }
+
+    /// The factor gives the matrix back: `U D U^T` is the mean of `x x^T`, the damping aside.
+    #[test]
+    fn the_factor_is_one() {
+        let columns = 48;
+        let inputs = inputs(200, columns, 11);
+        let mut hessian = Hessian::new(columns);
+        hessian.add(&inputs);
+        let factor = hessian.factor().unwrap();
+        let mean: f32 = hessian.diagonal().iter().sum::<f32>() / columns as f32;
+        for i in 0..columns {
+            for j in 0..columns {
+                let direct: f32 = inputs.chunks_exact(columns).map(|x| x[i] * x[j]).sum::<f32>() / 200.0;
+                let got: f32 = (0..columns)
+                    .map(|k| factor.unit[i * columns + k] * factor.pivots[k] * factor.unit[j * columns + k])
+                    .sum();
+                let damped = direct + if i == j { 0.01 * mean } else { 0.0 };
+                assert!((got - damped).abs() < 1e-3 * mean, "{i} {j}: {got} for {damped}");
+                assert!(i <= j || factor.unit[i * columns + j] == 0.0);
+            }
+        }
+    }
+
+    /// Columns that nothing ever reached are rounded all the same.
+    #[test]
+    fn inputs_that_never_came() {
+        let columns = 64;
+        let mut hessian = Hessian::new(columns);
+        hessian.add(&vec![0.0; 3 * columns]);
+        let factor = hessian.factor().unwrap();
+        let format = kernels::format(8).unwrap();
+        let weight = weights(2, columns);
+        let rounded = compensate(format, format.grid().unwrap(), &weight, &factor, Search::Fast);
+        for (value, weight) in rounded.values.iter().zip(&weight) {
+            assert!((value - weight).abs() < 1e-3);
+        }
+        hessian.add(&vec![f32::NAN; columns]);
+        assert!(matches!(hessian.factor(), Err(crate::Error::NotFinite { .. })));
+    }
+}
