@@ -177,3 +177,32 @@ fn packing_in_ways_that_mean_nothing() {
     insta::assert_snapshot!(told);
     assert!(!pouch.path("out.gguf").exists() && !pouch.path("out.gguf.packing").exists());
 }
+
+/// From a model to a certified file and back to answers; the file does not depend on the number of threads.
+#[test]
+fn packs_what_it_then_certifies() {
+    let pouch = Pouch::new();
+    pouch.write_model_with("original.gguf", |options| *options = options.clone().with_type(8));
+    let text = Text::sample().content;
+    let (first, second) = text.split_at((0..=9000).rev().find(|&at| text.is_char_boundary(at)).unwrap());
+    pouch.write("calibration.txt", first);
+    pouch.write("other.txt", &second[..(0..=4000).rev().find(|&at| second.is_char_boundary(at)).unwrap()]);
+    let pack = |output: &str, threads: &str| {
+        let texts = ["--text", "calibration.txt", "--held-out", "other.txt", "--threads", threads];
+        let packed = pouch
+            .run(&[&["pack", "original.gguf", "-o", output, "--bits", "5.6", "--json"][..], &texts].concat());
+        assert_eq!((packed.code, &*packed.stderr), (Some(0), ""), "nothing is told when piped");
+        serde_json::from_str::<serde_json::Value>(&packed.stdout).unwrap()
+    };
+    let object = pack("one.gguf", "1");
+    insta::assert_snapshot!(shape(&object));
+    pack("two.gguf", "2");
+    let [one, two] = ["one.gguf", "two.gguf"].map(|name| std::fs::read(pouch.path(name)).unwrap());
+    assert!(one == two, "the same file by one thread and by two");
+    let certificate = &object["certificate"];
+    assert!(certificate["output"]["bits_per_weight"].as_f64().unwrap() <= 5.6);
+    assert!(certificate["won_back"]["share"].as_f64().unwrap() > 0.0);
+    let certified = pouch.run(&["certify", "one.gguf", "--against", "original.gguf", "--text", "other.txt"]);
+    assert_eq!(certified.code, Some(0), "{}{}", certified.stdout, certified.stderr);
+    assert_eq!(pouch.run(&["run", "-m", "one.gguf", "a", "-n", "3"]).code, Some(0));
+}
