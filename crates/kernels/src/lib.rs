@@ -14,7 +14,8 @@ pub mod ops;
 pub mod probe;
 mod simd;
 mod team;
+pub mod trials;
 
-pub use formats::{FORMATS, Format, format};
+pub use formats::{Codes, FORMATS, Format, Grid, Levels, Minimums, Scales, format};
 pub use matmul::{Input, Keep, Matrix, Product, multiply};
 pub use team::{MAX_CHUNKS, Team};

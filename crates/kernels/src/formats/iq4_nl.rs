@@ -11,14 +11,18 @@
 //! Source: the `block_iq4_nl` and `kvalues_iq4nl` of ggml.
 
 use super::block::{self, Fields, f16_at, put_f16};
+use super::codes::{Codes, Grid, Levels, Minimums, Scales};
 use super::lanes::{Lanes, Sink, looked_up_nibbles, step_bytes};
-use super::rounding::{nearest, peak};
+use super::rounding::{index, nearest, peak, stored};
 use crate::simd::Simd;
 
 /// Values in a block.
 pub(crate) const VALUES: usize = 32;
 /// Bytes of a block.
 pub(crate) const BYTES: usize = 18;
+/// What a block can say.
+pub(crate) const GRID: Grid =
+    Grid { group: VALUES, levels: Levels::Table(&LEVELS), scales: Scales::Half, minimums: Minimums::None };
 
 /// What an index means; IQ4_XS uses the same levels.
 pub(crate) const LEVELS: [i8; 16] =
@@ -40,13 +44,17 @@ pub(crate) fn integers(block: &[u8], q: &mut [i8], scale: &mut [f32], min: &mut 
     min.fill(0.0);
 }
 
-/// The block nearest to `values` by plain rounding to the levels: the value of largest magnitude becomes
-/// level -127.
-pub(crate) fn quantize(values: &[f32], block: &mut [u8]) {
+/// Plain rounding to the levels: the value of largest magnitude becomes level -127.
+pub(crate) fn round(values: &[f32]) -> Codes {
+    nearest(values, Codes { d: stored(peak(values) / f32::from(LEVELS[0])), ..Codes::ZERO }, &GRID)
+}
+
+/// The block of these codes.
+pub(crate) fn encode(codes: &Codes, block: &mut [u8]) {
     block.fill(0);
-    let d = put_f16(block, 0, peak(values) / f32::from(LEVELS[0]));
-    for (i, &x) in values.iter().enumerate() {
-        INDEX.put(&mut block[2..], i, nearest(&LEVELS, d, x));
+    put_f16(block, 0, codes.d);
+    for (i, &q) in codes.q[..VALUES].iter().enumerate() {
+        INDEX.put(&mut block[2..], i, index(&LEVELS, q));
     }
 }
 

@@ -11,15 +11,23 @@
 //! Source: the `block_iq4_xs` of ggml.
 
 use super::block::{self, Fields, f16_at, put_f16};
+use super::codes::{Codes, Grid, Levels, Minimums, Scales};
 use super::iq4_nl::LEVELS;
 use super::lanes::{Lanes, Sink, for_each_step, looked_up_nibbles, step_bytes};
-use super::rounding::{inverse, nearest, peak};
+use super::rounding::{index, inverse, nearest, peak, stored};
 use crate::simd::Simd;
 
 /// Values in a block.
 pub(crate) const VALUES: usize = 256;
 /// Bytes of a block.
 pub(crate) const BYTES: usize = 136;
+/// What a block can say.
+pub(crate) const GRID: Grid = Grid {
+    group: 32,
+    levels: Levels::Table(&LEVELS),
+    scales: Scales::Integer { lowest: -32, highest: 31 },
+    minimums: Minimums::None,
+};
 
 const INDEX: Fields = Fields::new(4, 16);
 const SCALE_LOW: Fields = Fields::new(4, 1);
@@ -43,22 +51,30 @@ pub(crate) fn integers(block: &[u8], q: &mut [i8], scale: &mut [f32], min: &mut 
     min.fill(0.0);
 }
 
-/// The block nearest to `values` by plain rounding to the levels.
-pub(crate) fn quantize(values: &[f32], block: &mut [u8]) {
-    block.fill(0);
-    let mut steps = [0.0; 8];
+/// Plain rounding to the levels: each group's value of largest magnitude becomes level -127.
+pub(crate) fn round(values: &[f32]) -> Codes {
+    let mut steps = [0.0; VALUES / 32];
     for (step, group) in steps.iter_mut().zip(values.chunks_exact(32)) {
         *step = peak(group) / f32::from(LEVELS[0]);
     }
-    let d = put_f16(block, 0, peak(&steps) / -32.0);
-    for (g, group) in values.chunks_exact(32).enumerate() {
-        let scale = (steps[g] * inverse(d)).round().clamp(-32.0, 31.0);
-        let packed = (scale + 32.0) as u8;
+    let mut codes = Codes { d: stored(peak(&steps) / -32.0), ..Codes::ZERO };
+    for (scale, step) in codes.scale.iter_mut().zip(steps) {
+        *scale = (step * inverse(codes.d)).round().clamp(-32.0, 31.0) as i8;
+    }
+    nearest(values, codes, &GRID)
+}
+
+/// The block of these codes.
+pub(crate) fn encode(codes: &Codes, block: &mut [u8]) {
+    block.fill(0);
+    put_f16(block, 0, codes.d);
+    for (g, scale) in codes.scale[..VALUES / 32].iter().enumerate() {
+        let packed = (scale + 32) as u8;
         SCALE_LOW.put(&mut block[4..], g, packed);
         SCALE_HIGH.put(&mut block[2..], g, packed >> 4);
-        for (i, &x) in group.iter().enumerate() {
-            INDEX.put(&mut block[8..], 32 * g + i, nearest(&LEVELS, d * scale, x));
-        }
+    }
+    for (i, &q) in codes.q.iter().enumerate() {
+        INDEX.put(&mut block[8..], i, index(&LEVELS, q));
     }
 }
 

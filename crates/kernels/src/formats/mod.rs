@@ -4,6 +4,7 @@
 //! unpack in vector registers. Nothing else in the workspace names a format.
 
 mod block;
+mod codes;
 mod lanes;
 mod rounding;
 mod scalar_lanes;
@@ -36,6 +37,7 @@ mod tq2_0;
 #[cfg(test)]
 mod tests;
 
+pub use codes::{Codes, Grid, Levels, Minimums, Scales};
 pub(crate) use lanes::{FloatLanes, Lanes, Sink, bias_shift};
 
 use crate::cpu::Tier;
@@ -57,8 +59,20 @@ const fn field(unit: usize, count: usize) -> Field {
 /// Unpacks the bytes of a block into its values.
 type Dequantize = fn(&[u8], &mut [f32]);
 
-/// Rounds values to the bytes of a block.
-type Quantize = fn(&[f32], &mut [u8]);
+/// How values become the bytes of a format.
+enum Quantize {
+    /// Floats, each by itself.
+    Float(fn(&[f32], &mut [u8])),
+    /// A block at a time: codes are chosen, then packed.
+    Block {
+        grid: &'static Grid,
+        /// Chooses codes by plain rounding.
+        round: fn(&[f32]) -> Codes,
+        encode: fn(&Codes, &mut [u8]),
+    },
+    /// There is no code for it: the formats whose values lie on a grid of many dimensions.
+    Never,
+}
 
 /// A number format: how many values a block holds, in how many bytes, and what to do with them.
 pub struct Format {
@@ -71,7 +85,7 @@ pub struct Format {
     /// Bytes of a block.
     pub bytes: usize,
     dequantize: Dequantize,
-    quantize: Option<Quantize>,
+    quantize: Quantize,
     fields: &'static [Field],
     arrange: Option<fn(&mut [u8])>,
     pub(crate) kernels: fn(Tier) -> Kernels,
@@ -89,7 +103,7 @@ macro_rules! format {
             values: $module::VALUES,
             bytes: $module::BYTES,
             dequantize: $module::dequantize,
-            quantize: Some($module::quantize),
+            quantize: Quantize::Block { grid: &$module::GRID, round: $module::round, encode: $module::encode },
             fields: &[$(field($unit, $count)),+],
             arrange: $arrange,
             kernels: $kernels,
@@ -106,7 +120,7 @@ macro_rules! float {
             values: 1,
             bytes: <float::$type as FloatLanes>::BYTES,
             dequantize: float::$type::dequantize,
-            quantize: Some(float::$type::quantize),
+            quantize: Quantize::Float(float::$type::quantize),
             fields: &[field(<float::$type as FloatLanes>::BYTES, 1)],
             arrange: None,
             kernels: float_kernels::<float::$type>,
@@ -131,7 +145,7 @@ macro_rules! scalar {
             values: $module::VALUES,
             bytes: $module::BYTES,
             dequantize: $module::dequantize,
-            quantize: None,
+            quantize: Quantize::Never,
             fields: &[field($module::BYTES, 1)],
             arrange: None,
             kernels: kernels::<scalar_lanes::ScalarLanes<Blocks>>,
@@ -220,11 +234,51 @@ impl Format {
             self.name,
             values.len()
         );
-        let Some(quantize) = self.quantize else { return false };
-        for (values, block) in values.chunks_exact(self.values).zip(row.chunks_exact_mut(self.bytes)) {
-            quantize(values, block);
+        match self.quantize {
+            Quantize::Float(quantize) => quantize(values, row),
+            Quantize::Block { round, encode, .. } => {
+                for (values, block) in values.chunks_exact(self.values).zip(row.chunks_exact_mut(self.bytes))
+                {
+                    encode(&round(values), block);
+                }
+            }
+            Quantize::Never => return false,
         }
         true
+    }
+
+    /// What a block can say, for who chooses codes with more care than [`Format::quantize_row`]; `None` for floats and
+    /// for formats that cannot be written.
+    pub fn grid(&self) -> Option<&'static Grid> {
+        match self.quantize {
+            Quantize::Block { grid, .. } => Some(grid),
+            _ => None,
+        }
+    }
+
+    /// Codes of plain rounding, for one block; `None` as for [`Format::grid`].
+    ///
+    /// # Panics
+    /// If there are not `self.values` values.
+    pub fn round(&self, values: &[f32]) -> Option<Codes> {
+        assert_eq!(values.len(), self.values, "values of a {} block", self.name);
+        match self.quantize {
+            Quantize::Block { round, .. } => Some(round(values)),
+            _ => None,
+        }
+    }
+
+    /// Packs `codes`, which must lie on the format's grid, into `block`. Dequantizing it gives [`Codes::value`] to
+    /// the bit.
+    ///
+    /// # Panics
+    /// If the format has no grid, or `block` is not `self.bytes` long.
+    pub fn encode(&self, codes: &Codes, block: &mut [u8]) {
+        assert_eq!(block.len(), self.bytes, "bytes of a {} block", self.name);
+        match self.quantize {
+            Quantize::Block { encode, .. } => encode(codes, block),
+            _ => panic!("{} has no grid", self.name),
+        }
     }
 
     /// Bytes of the interleaved form: rows are padded to a multiple of 16.

@@ -11,17 +11,28 @@
 //! order of the values, and in that 255 is a scale like the others, not NaN.
 
 use super::block::{self, Fields};
+use super::codes::{Codes, Grid, Levels, Minimums, Scales};
 use super::lanes::{Lanes, Sink, high_nibble, low_nibble, step_bytes};
-use super::rounding::{nearest, peak};
+use super::rounding::{index, nearest, peak};
 use crate::simd::Simd;
 
 /// Values in a block.
 pub(crate) const VALUES: usize = 32;
 /// Bytes of a block.
 pub(crate) const BYTES: usize = 17;
+/// What a block can say.
+pub(crate) const GRID: Grid = Grid {
+    group: VALUES,
+    levels: Levels::Table(&ASCENDING),
+    scales: Scales::PowerOfTwo,
+    minimums: Minimums::None,
+};
 
 /// Twice the E2M1 values: sign, two bits of exponent, one of mantissa.
 pub(crate) const LEVELS: [i8; 16] = [0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12];
+
+/// The different levels, ascending.
+const ASCENDING: [i8; 15] = [-12, -8, -6, -4, -3, -2, -1, 0, 1, 2, 3, 4, 6, 8, 12];
 
 const INDEX: Fields = Fields::new(4, 16);
 
@@ -39,18 +50,39 @@ pub(crate) fn integers(block: &[u8], q: &mut [i8], scale: &mut [f32], min: &mut 
     min.fill(0.0);
 }
 
-/// The block nearest to `values` by plain rounding to the levels.
-pub(crate) fn quantize(values: &[f32], block: &mut [u8]) {
-    block.fill(0);
-    // As the specification says: the power of two of the peak, less 2, the exponent of the largest E2M1
-    // value. That is 6 = 1.5 * 2^2, so peaks between 6 and 8 scales become 6. An `f32`'s exponent field is
-    // floor(log2) + 127 already.
+/// Plain rounding, as the specification says: `d` takes the power of two of the largest magnitude, less 2, the
+/// exponent of the largest E2M1 value. That is 6 = 1.5 * 2^2, so magnitudes between 6 and 8 scales become 6.
+pub(crate) fn round(values: &[f32]) -> Codes {
+    // An `f32`'s exponent field is floor(log2) + 127 already.
     let exponent = peak(values).abs().to_bits() >> 23;
-    block[0] = exponent.saturating_sub(2) as u8;
-    let d = half_scale(block[0]);
-    for (i, &x) in values.iter().enumerate() {
-        INDEX.put(&mut block[1..], i, nearest(&LEVELS, d, x));
+    nearest(values, Codes { d: half_scale(exponent.saturating_sub(2) as u8), ..Codes::ZERO }, &GRID)
+}
+
+/// The block of these codes.
+pub(crate) fn encode(codes: &Codes, block: &mut [u8]) {
+    block.fill(0);
+    block[0] = byte_of(codes.d);
+    for (i, &q) in codes.q[..VALUES].iter().enumerate() {
+        INDEX.put(&mut block[1..], i, index(&LEVELS, q));
     }
+}
+
+/// The scale byte `e` for which [`half_scale`] is nearest to `d`.
+fn byte_of(d: f32) -> u8 {
+    // The exponent of the power of two at or below, which for d = 2^(e - 128) is e - 1 from e = 2 on.
+    let below = ((d.abs().to_bits() >> 23) + 1).min(255) as u8;
+    let below = if d.abs() < half_scale(1) { 0 } else { below.max(1) };
+    // Nearest by ratio would be the other choice; errors of values are what is minimised, so it is by difference.
+    if below < 255 && d.abs() - half_scale(below) > half_scale(below + 1) - d.abs() {
+        below + 1
+    } else {
+        below
+    }
+}
+
+/// The power of two nearest to `d`.
+pub(crate) fn stored(d: f32) -> f32 {
+    half_scale(byte_of(d))
 }
 
 /// 2^(e - 128) for the scale byte `e`: half the E8M0 scale.

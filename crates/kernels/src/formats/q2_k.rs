@@ -11,6 +11,7 @@
 //! Source: the `block_q2_K` of ggml.
 
 use super::block::{self, Fields, f16_at, put_f16, reorder};
+use super::codes::{Codes, Grid, Levels, Minimums, Scales};
 use super::lanes::{Lanes, Sink, bits, for_each_step, step_bytes};
 use super::rounding::affine;
 use crate::simd::Simd;
@@ -19,6 +20,13 @@ use crate::simd::Simd;
 pub(crate) const VALUES: usize = 256;
 /// Bytes of a block.
 pub(crate) const BYTES: usize = 84;
+/// What a block can say.
+pub(crate) const GRID: Grid = Grid {
+    group: 16,
+    levels: Levels::Range { lowest: 0, highest: 3 },
+    scales: Scales::Integer { lowest: 0, highest: 15 },
+    minimums: Minimums::Integer { highest: 15 },
+};
 
 const Q: Fields = Fields::new(2, 32);
 
@@ -39,18 +47,22 @@ pub(crate) fn integers(block: &[u8], q: &mut [i8], scale: &mut [f32], min: &mut 
     }
 }
 
-/// The block nearest to `values` by plain rounding.
-pub(crate) fn quantize(values: &[f32], block: &mut [u8]) {
+/// Plain rounding of each group's range.
+pub(crate) fn round(values: &[f32]) -> Codes {
+    affine(values, &GRID)
+}
+
+/// The block of these codes.
+pub(crate) fn encode(codes: &Codes, block: &mut [u8]) {
     block.fill(0);
-    let rounded = affine(values, 16, 3.0, 15.0);
     for (g, byte) in block[..16].iter_mut().enumerate() {
-        *byte = rounded.scale[g] | rounded.min[g] << 4;
+        *byte = codes.scale[g] as u8 | codes.min[g] << 4;
     }
-    for (i, &q) in rounded.q.iter().enumerate() {
-        Q.put(&mut block[16..], i, q);
+    for (i, &q) in codes.q.iter().enumerate() {
+        Q.put(&mut block[16..], i, q as u8);
     }
-    put_f16(block, 80, rounded.d);
-    put_f16(block, 82, rounded.dmin);
+    put_f16(block, 80, codes.d);
+    put_f16(block, 82, codes.dmin);
 }
 
 /// Orders a block as it is read: `d` and `dmin` first.

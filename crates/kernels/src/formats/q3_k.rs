@@ -14,6 +14,7 @@
 use std::iter;
 
 use super::block::{self, Fields, by_turns, f16_at, put_f16, reorder};
+use super::codes::{Codes, Grid, Levels, Minimums, Scales};
 use super::lanes::{Lanes, Sink, bits, for_each_step, forget_loads, step_bytes};
 use super::rounding::symmetric;
 use crate::simd::Simd;
@@ -22,6 +23,13 @@ use crate::simd::Simd;
 pub(crate) const VALUES: usize = 256;
 /// Bytes of a block.
 pub(crate) const BYTES: usize = 110;
+/// What a block can say.
+pub(crate) const GRID: Grid = Grid {
+    group: 16,
+    levels: Levels::Range { lowest: -4, highest: 3 },
+    scales: Scales::Integer { lowest: -32, highest: 31 },
+    minimums: Minimums::None,
+};
 
 const HIGH: Fields = Fields::new(1, 32);
 const LOW: Fields = Fields::new(2, 32);
@@ -46,21 +54,25 @@ pub(crate) fn integers(block: &[u8], q: &mut [i8], scale: &mut [f32], min: &mut 
     min.fill(0.0);
 }
 
-/// The block nearest to `values` by plain rounding.
-pub(crate) fn quantize(values: &[f32], block: &mut [u8]) {
+/// Plain rounding: each group's value of largest magnitude becomes level -4.
+pub(crate) fn round(values: &[f32]) -> Codes {
+    symmetric(values, &GRID)
+}
+
+/// The block of these codes.
+pub(crate) fn encode(codes: &Codes, block: &mut [u8]) {
     block.fill(0);
-    let rounded = symmetric(values, -4.0, -32.0);
-    for (i, &q) in rounded.q.iter().enumerate() {
+    for (i, q) in codes.q.iter().enumerate() {
         let q = (q + 4) as u8;
         LOW.put(&mut block[32..], i, q);
         HIGH.put(block, i, q >> 2);
     }
-    for (g, &scale) in rounded.scale.iter().enumerate() {
+    for (g, scale) in codes.scale.iter().enumerate() {
         let packed = (scale + 32) as u8;
         SCALE_LOW.put(&mut block[96..], g, packed);
         SCALE_HIGH.put(&mut block[104..], g, packed >> 4);
     }
-    put_f16(block, 108, rounded.d);
+    put_f16(block, 108, codes.d);
 }
 
 /// Orders a block as it is read: `d`, the three words of scales, then the high bits by turns with the low bits that they

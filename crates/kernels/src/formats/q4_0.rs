@@ -8,14 +8,22 @@
 //! Source: the `block_q4_0` of ggml.
 
 use super::block::{self, Fields, f16_at, put_f16};
+use super::codes::{Codes, Grid, Levels, Minimums, Scales};
 use super::lanes::{Lanes, Sink, nibbles, step_bytes};
-use super::rounding::{inverse, peak};
+use super::rounding::{inverse, peak, stored};
 use crate::simd::Simd;
 
 /// Values in a block.
 pub(crate) const VALUES: usize = 32;
 /// Bytes of a block.
 pub(crate) const BYTES: usize = 18;
+/// What a block can say.
+pub(crate) const GRID: Grid = Grid {
+    group: VALUES,
+    levels: Levels::Range { lowest: -8, highest: 7 },
+    scales: Scales::Half,
+    minimums: Minimums::None,
+};
 
 const Q: Fields = Fields::new(4, 16);
 
@@ -33,14 +41,23 @@ pub(crate) fn integers(block: &[u8], q: &mut [i8], scale: &mut [f32], min: &mut 
     min.fill(0.0);
 }
 
-/// The block nearest to `values` by plain rounding: the value of largest magnitude becomes level -8.
-pub(crate) fn quantize(values: &[f32], block: &mut [u8]) {
-    block.fill(0);
+/// Plain rounding: the value of largest magnitude becomes level -8.
+pub(crate) fn round(values: &[f32]) -> Codes {
     let d = peak(values) / -8.0;
-    put_f16(block, 0, d);
+    let mut codes = Codes { d: stored(d), ..Codes::ZERO };
     let per_step = inverse(d);
-    for (i, x) in values.iter().enumerate() {
-        Q.put(&mut block[2..], i, (x * per_step + 8.5).clamp(0.0, 15.0) as u8);
+    for (q, x) in codes.q.iter_mut().zip(values) {
+        *q = (x * per_step + 8.5).clamp(0.0, 15.0) as i8 - 8;
+    }
+    codes
+}
+
+/// The block of these codes.
+pub(crate) fn encode(codes: &Codes, block: &mut [u8]) {
+    block.fill(0);
+    put_f16(block, 0, codes.d);
+    for (i, q) in codes.q[..VALUES].iter().enumerate() {
+        Q.put(&mut block[2..], i, (q + 8) as u8);
     }
 }
 

@@ -9,14 +9,22 @@
 //! Source: the `block_q4_1` of ggml.
 
 use super::block::{self, Fields, f16_at, put_f16};
+use super::codes::{Codes, Grid, Levels, Minimums, Scales};
 use super::lanes::{Lanes, Sink, nibbles, step_bytes};
-use super::rounding::{inverse, range};
+use super::rounding::{inverse, range, stored};
 use crate::simd::Simd;
 
 /// Values in a block.
 pub(crate) const VALUES: usize = 32;
 /// Bytes of a block.
 pub(crate) const BYTES: usize = 20;
+/// What a block can say.
+pub(crate) const GRID: Grid = Grid {
+    group: VALUES,
+    levels: Levels::Range { lowest: 0, highest: 15 },
+    scales: Scales::Half,
+    minimums: Minimums::Half,
+};
 
 const Q: Fields = Fields::new(4, 16);
 
@@ -34,16 +42,25 @@ pub(crate) fn integers(block: &[u8], q: &mut [i8], scale: &mut [f32], min: &mut 
     min.fill(-f16_at(block, 2));
 }
 
-/// The block nearest to `values` by plain rounding of their range.
-pub(crate) fn quantize(values: &[f32], block: &mut [u8]) {
-    block.fill(0);
+/// Plain rounding of the values' range.
+pub(crate) fn round(values: &[f32]) -> Codes {
     let (low, high) = range(values);
     let d = (high - low) / 15.0;
-    put_f16(block, 0, d);
-    put_f16(block, 2, low);
+    let mut codes = Codes { d: stored(d), dmin: stored(-low), ..Codes::ZERO };
     let per_step = inverse(d);
-    for (i, x) in values.iter().enumerate() {
-        Q.put(&mut block[4..], i, ((x - low) * per_step + 0.5).min(15.0) as u8);
+    for (q, x) in codes.q.iter_mut().zip(values) {
+        *q = ((x - low) * per_step + 0.5).min(15.0) as i8;
+    }
+    codes
+}
+
+/// The block of these codes.
+pub(crate) fn encode(codes: &Codes, block: &mut [u8]) {
+    block.fill(0);
+    put_f16(block, 0, codes.d);
+    put_f16(block, 2, -codes.dmin);
+    for (i, &q) in codes.q[..VALUES].iter().enumerate() {
+        Q.put(&mut block[4..], i, q as u8);
     }
 }
 

@@ -11,6 +11,7 @@
 //! Source: the `block_q4_K` of ggml.
 
 use super::block::{self, Fields, f16_at, put_f16};
+use super::codes::{Codes, Grid, Levels, Minimums, Scales};
 use super::lanes::{Lanes, Sink, for_each_step, high_nibble, low_nibble, six_bit_pair, step_bytes};
 use super::rounding::affine;
 use crate::simd::Simd;
@@ -19,6 +20,13 @@ use crate::simd::Simd;
 pub(crate) const VALUES: usize = 256;
 /// Bytes of a block.
 pub(crate) const BYTES: usize = 144;
+/// What a block can say.
+pub(crate) const GRID: Grid = Grid {
+    group: 32,
+    levels: Levels::Range { lowest: 0, highest: 15 },
+    scales: Scales::Integer { lowest: 0, highest: 63 },
+    minimums: Minimums::Integer { highest: 63 },
+};
 
 const Q: Fields = Fields::new(4, 32);
 
@@ -40,17 +48,21 @@ pub(crate) fn integers(block: &[u8], q: &mut [i8], scale: &mut [f32], min: &mut 
     }
 }
 
-/// The block nearest to `values` by plain rounding.
-pub(crate) fn quantize(values: &[f32], block: &mut [u8]) {
+/// Plain rounding of each group's range.
+pub(crate) fn round(values: &[f32]) -> Codes {
+    affine(values, &GRID)
+}
+
+/// The block of these codes.
+pub(crate) fn encode(codes: &Codes, block: &mut [u8]) {
     block.fill(0);
-    let rounded = affine(values, 32, 15.0, 63.0);
-    put_f16(block, 0, rounded.d);
-    put_f16(block, 2, rounded.dmin);
+    put_f16(block, 0, codes.d);
+    put_f16(block, 2, codes.dmin);
     for g in 0..8 {
-        put_scale_and_min(&mut block[4..16], g, rounded.scale[g], rounded.min[g]);
+        put_scale_and_min(&mut block[4..16], g, codes.scale[g] as u8, codes.min[g]);
     }
-    for (i, &q) in rounded.q.iter().enumerate() {
-        Q.put(&mut block[16..], i, q);
+    for (i, &q) in codes.q.iter().enumerate() {
+        Q.put(&mut block[16..], i, q as u8);
     }
 }
 

@@ -9,16 +9,24 @@
 //! Source: the `block_q5_0` of ggml.
 
 use super::block::{self, Fields, f16_at, put_f16};
+use super::codes::{Codes, Grid, Levels, Minimums, Scales};
 use super::lanes::{
     Lanes, Sink, arrange_fifth_bits, bit_as_fifth, for_each_step, high_nibble, low_nibble, step_bytes,
 };
-use super::rounding::{inverse, peak};
+use super::rounding::{inverse, peak, stored};
 use crate::simd::Simd;
 
 /// Values in a block.
 pub(crate) const VALUES: usize = 32;
 /// Bytes of a block.
 pub(crate) const BYTES: usize = 22;
+/// What a block can say.
+pub(crate) const GRID: Grid = Grid {
+    group: VALUES,
+    levels: Levels::Range { lowest: -16, highest: 15 },
+    scales: Scales::Half,
+    minimums: Minimums::None,
+};
 
 const HIGH: Fields = Fields::new(1, 1);
 const LOW: Fields = Fields::new(4, 16);
@@ -37,14 +45,23 @@ pub(crate) fn integers(block: &[u8], q: &mut [i8], scale: &mut [f32], min: &mut 
     min.fill(0.0);
 }
 
-/// The block nearest to `values` by plain rounding: the value of largest magnitude becomes level -16.
-pub(crate) fn quantize(values: &[f32], block: &mut [u8]) {
-    block.fill(0);
+/// Plain rounding: the value of largest magnitude becomes level -16.
+pub(crate) fn round(values: &[f32]) -> Codes {
     let d = peak(values) / -16.0;
-    put_f16(block, 0, d);
+    let mut codes = Codes { d: stored(d), ..Codes::ZERO };
     let per_step = inverse(d);
-    for (i, x) in values.iter().enumerate() {
-        let q = (x * per_step + 16.5).clamp(0.0, 31.0) as u8;
+    for (q, x) in codes.q.iter_mut().zip(values) {
+        *q = (x * per_step + 16.5).clamp(0.0, 31.0) as i8 - 16;
+    }
+    codes
+}
+
+/// The block of these codes.
+pub(crate) fn encode(codes: &Codes, block: &mut [u8]) {
+    block.fill(0);
+    put_f16(block, 0, codes.d);
+    for (i, q) in codes.q[..VALUES].iter().enumerate() {
+        let q = (q + 16) as u8;
         LOW.put(&mut block[6..], i, q);
         HIGH.put(&mut block[2..], i, q >> 4);
     }

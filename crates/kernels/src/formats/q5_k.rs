@@ -14,6 +14,7 @@
 use std::iter;
 
 use super::block::{self, Fields, by_turns, f16_at, put_f16, reorder};
+use super::codes::{Codes, Grid, Levels, Minimums, Scales};
 use super::lanes::{
     Lanes, Sink, bit_as_fifth, for_each_step, forget_loads, high_nibble, low_nibble, six_bit_pair, step_bytes,
 };
@@ -25,6 +26,13 @@ use crate::simd::Simd;
 pub(crate) const VALUES: usize = 256;
 /// Bytes of a block.
 pub(crate) const BYTES: usize = 176;
+/// What a block can say.
+pub(crate) const GRID: Grid = Grid {
+    group: 32,
+    levels: Levels::Range { lowest: 0, highest: 31 },
+    scales: Scales::Integer { lowest: 0, highest: 63 },
+    minimums: Minimums::Integer { highest: 63 },
+};
 
 const HIGH: Fields = Fields::new(1, 32);
 const LOW: Fields = Fields::new(4, 32);
@@ -47,18 +55,22 @@ pub(crate) fn integers(block: &[u8], q: &mut [i8], scale: &mut [f32], min: &mut 
     }
 }
 
-/// The block nearest to `values` by plain rounding.
-pub(crate) fn quantize(values: &[f32], block: &mut [u8]) {
+/// Plain rounding of each group's range.
+pub(crate) fn round(values: &[f32]) -> Codes {
+    affine(values, &GRID)
+}
+
+/// The block of these codes.
+pub(crate) fn encode(codes: &Codes, block: &mut [u8]) {
     block.fill(0);
-    let rounded = affine(values, 32, 31.0, 63.0);
-    put_f16(block, 0, rounded.d);
-    put_f16(block, 2, rounded.dmin);
+    put_f16(block, 0, codes.d);
+    put_f16(block, 2, codes.dmin);
     for g in 0..8 {
-        put_scale_and_min(&mut block[4..16], g, rounded.scale[g], rounded.min[g]);
+        put_scale_and_min(&mut block[4..16], g, codes.scale[g] as u8, codes.min[g]);
     }
-    for (i, &q) in rounded.q.iter().enumerate() {
-        LOW.put(&mut block[48..], i, q);
-        HIGH.put(&mut block[16..], i, q >> 4);
+    for (i, &q) in codes.q.iter().enumerate() {
+        LOW.put(&mut block[48..], i, q as u8);
+        HIGH.put(&mut block[16..], i, q as u8 >> 4);
     }
 }
 

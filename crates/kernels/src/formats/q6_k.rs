@@ -12,6 +12,7 @@
 use std::iter;
 
 use super::block::{self, Fields, by_turns, f16_at, put_f16, reorder};
+use super::codes::{Codes, Grid, Levels, Minimums, Scales};
 use super::lanes::{Lanes, Sink, for_each_step, high_nibble, low_nibble, step_bytes};
 use super::rounding::symmetric;
 use crate::simd::Simd;
@@ -20,6 +21,13 @@ use crate::simd::Simd;
 pub(crate) const VALUES: usize = 256;
 /// Bytes of a block.
 pub(crate) const BYTES: usize = 210;
+/// What a block can say.
+pub(crate) const GRID: Grid = Grid {
+    group: 16,
+    levels: Levels::Range { lowest: -32, highest: 31 },
+    scales: Scales::Integer { lowest: -128, highest: 127 },
+    minimums: Minimums::None,
+};
 
 const LOW: Fields = Fields::new(4, 64);
 const HIGH: Fields = Fields::new(2, 32);
@@ -41,19 +49,23 @@ pub(crate) fn integers(block: &[u8], q: &mut [i8], scale: &mut [f32], min: &mut 
     min.fill(0.0);
 }
 
-/// The block nearest to `values` by plain rounding.
-pub(crate) fn quantize(values: &[f32], block: &mut [u8]) {
+/// Plain rounding: each group's value of largest magnitude becomes level -32.
+pub(crate) fn round(values: &[f32]) -> Codes {
+    symmetric(values, &GRID)
+}
+
+/// The block of these codes.
+pub(crate) fn encode(codes: &Codes, block: &mut [u8]) {
     block.fill(0);
-    let rounded = symmetric(values, -32.0, -128.0);
-    for (i, &q) in rounded.q.iter().enumerate() {
+    for (i, q) in codes.q.iter().enumerate() {
         let q = (q + 32) as u8;
         LOW.put(block, i, q);
         HIGH.put(&mut block[128..], i, q >> 4);
     }
-    for (byte, &scale) in block[192..208].iter_mut().zip(&rounded.scale) {
+    for (byte, &scale) in block[192..208].iter_mut().zip(&codes.scale) {
         *byte = scale as u8;
     }
-    put_f16(block, 208, rounded.d);
+    put_f16(block, 208, codes.d);
 }
 
 /// Orders a block as it is read: `d`, the scales, then for each half of the values the 32 bytes of high bits by turns

@@ -3,19 +3,27 @@
 //! | bytes | content |
 //! |---|---|
 //! | 0..2 | `d`, half |
-//! | 2..34 | `q`, signed bytes; the quantizer uses -127..=127, files may hold -128 |
+//! | 2..34 | `q`, signed bytes; what is written uses -127..=127, files may hold -128 |
 //!
 //! Source: the `block_q8_0` of ggml.
 
 use super::block::{self, f16_at, put_f16};
+use super::codes::{Codes, Grid, Levels, Minimums, Scales};
 use super::lanes::{Lanes, Sink, step_bytes};
-use super::rounding::{inverse, peak};
+use super::rounding::{inverse, peak, stored};
 use crate::simd::Simd;
 
 /// Values in a block.
 pub(crate) const VALUES: usize = 32;
 /// Bytes of a block.
 pub(crate) const BYTES: usize = 34;
+/// What a block can say.
+pub(crate) const GRID: Grid = Grid {
+    group: VALUES,
+    levels: Levels::Range { lowest: -127, highest: 127 },
+    scales: Scales::Half,
+    minimums: Minimums::None,
+};
 
 /// One block of the file as `f32` values: the oracle.
 pub(crate) fn dequantize(block: &[u8], out: &mut [f32]) {
@@ -31,13 +39,22 @@ pub(crate) fn integers(block: &[u8], q: &mut [i8], scale: &mut [f32], min: &mut 
     min.fill(0.0);
 }
 
-/// The block nearest to `values` by plain rounding: the largest magnitude becomes 127.
-pub(crate) fn quantize(values: &[f32], block: &mut [u8]) {
+/// Plain rounding: the largest magnitude becomes 127.
+pub(crate) fn round(values: &[f32]) -> Codes {
     let d = peak(values).abs() / 127.0;
-    put_f16(block, 0, d);
+    let mut codes = Codes { d: stored(d), ..Codes::ZERO };
     let per_step = inverse(d);
-    for (byte, x) in block[2..].iter_mut().zip(values) {
-        *byte = (x * per_step).round() as i8 as u8;
+    for (q, x) in codes.q.iter_mut().zip(values) {
+        *q = (x * per_step).round() as i8;
+    }
+    codes
+}
+
+/// The block of these codes.
+pub(crate) fn encode(codes: &Codes, block: &mut [u8]) {
+    put_f16(block, 0, codes.d);
+    for (byte, &q) in block[2..].iter_mut().zip(&codes.q) {
+        *byte = q as u8;
     }
 }
 

@@ -5,6 +5,7 @@
 //! way again.
 
 use super::block::MOST_VALUES;
+use super::codes::{Codes, Grid, Levels, Minimums, Scales};
 use crate::half::{f16_to_f32, f32_to_f16};
 
 /// The value of largest magnitude, with its sign: the first of them when several tie, 0 for no values.
@@ -22,80 +23,85 @@ pub(crate) fn inverse(x: f32) -> f32 {
     if x == 0.0 { 0.0 } else { 1.0 / x }
 }
 
-/// The entry of `levels` for which `scale * entry` is nearest to `value`: the first of them when several tie.
-pub(crate) fn nearest(levels: &[i8; 16], scale: f32, value: f32) -> u8 {
-    let mut best = (f32::INFINITY, 0);
-    for (i, &level) in levels.iter().enumerate() {
-        let error = (scale * f32::from(level) - value).abs();
-        if error < best.0 {
-            best = (error, i as u8);
+/// The first place of `level` in `levels`.
+pub(crate) fn index(levels: &[i8; 16], level: i8) -> u8 {
+    let place = levels.iter().position(|&other| other == level);
+    debug_assert!(place.is_some(), "{level} is no level");
+    place.unwrap_or(0) as u8
+}
+
+/// `codes` with the nearest level for each of `values`: the first in the grid's table where several tie.
+pub(crate) fn nearest(values: &[f32], mut codes: Codes, grid: &Grid) -> Codes {
+    let Levels::Table(levels) = grid.levels else { unreachable!("a grid of equal steps") };
+    for (i, &x) in values.iter().enumerate() {
+        let scale = codes.scale_of(grid, i / grid.group);
+        let mut best = (f32::INFINITY, levels[0]);
+        for &level in levels {
+            let error = (scale * f32::from(level) - x).abs();
+            if error < best.0 {
+                best = (error, level);
+            }
         }
+        codes.q[i] = best.1;
     }
-    best.1
+    codes
 }
 
-/// Two-level symmetric quantization: `value = d * scale[group] * q`.
-pub(crate) struct Symmetric {
-    pub(crate) d: f32,
-    pub(crate) scale: [i8; MOST_VALUES / 16],
-    pub(crate) q: [i8; MOST_VALUES],
-}
-
-/// Groups of 16 values; `q` in `lowest..-lowest` and scales in `lowest_scale..-lowest_scale`. The peaks go to
-/// the lowest level, since a two's complement field reaches one level further down than up.
-pub(crate) fn symmetric(values: &[f32], lowest: f32, lowest_scale: f32) -> Symmetric {
+/// Rounds to a grid of signed levels and signed scales. The peaks of the groups go to the lowest level, since a two's
+/// complement field reaches one level further down than up; so does the peak of the scales.
+pub(crate) fn symmetric(values: &[f32], grid: &Grid) -> Codes {
+    let (Levels::Range { lowest, highest }, Scales::Integer { lowest: lowest_scale, highest: highest_scale }) =
+        (grid.levels, grid.scales)
+    else {
+        unreachable!("a grid of another kind")
+    };
+    let [lowest, highest, lowest_scale, highest_scale] =
+        [lowest, highest, lowest_scale, highest_scale].map(f32::from);
     let mut steps = [0.0; MOST_VALUES / 16];
-    for (step, group) in steps.iter_mut().zip(values.chunks_exact(16)) {
+    for (step, group) in steps.iter_mut().zip(values.chunks_exact(grid.group)) {
         *step = peak(group) / lowest;
     }
-    let d = stored(peak(&steps) / lowest_scale);
-    let mut out = Symmetric { d, scale: [0; MOST_VALUES / 16], q: [0; MOST_VALUES] };
-    for (g, step) in steps.iter().enumerate() {
-        let scale = (step * inverse(d)).round().clamp(lowest_scale, -lowest_scale - 1.0);
-        out.scale[g] = scale as i8;
-        let per_step = inverse(d * scale);
-        for (q, x) in out.q[16 * g..].iter_mut().zip(&values[16 * g..][..16]) {
-            *q = (x * per_step).round().clamp(lowest, -lowest - 1.0) as i8;
+    let mut codes = Codes { d: stored(peak(&steps) / lowest_scale), ..Codes::ZERO };
+    for (g, group) in values.chunks_exact(grid.group).enumerate() {
+        let scale = (steps[g] * inverse(codes.d)).round().clamp(lowest_scale, highest_scale);
+        codes.scale[g] = scale as i8;
+        let per_step = inverse(codes.d * scale);
+        for (q, x) in codes.q[g * grid.group..].iter_mut().zip(group) {
+            *q = (x * per_step).round().clamp(lowest, highest) as i8;
         }
     }
-    out
+    codes
 }
 
-/// Two-level quantization with minimums: `value = d * scale[group] * q - dmin * min[group]`.
-pub(crate) struct Affine {
-    pub(crate) d: f32,
-    pub(crate) dmin: f32,
-    pub(crate) scale: [u8; MOST_VALUES / 16],
-    pub(crate) min: [u8; MOST_VALUES / 16],
-    pub(crate) q: [u8; MOST_VALUES],
-}
-
-/// Groups of `group` values; `q` in `0..=levels`, scales and minimums in `0..=scale_levels`. A minimum above
-/// 0 cannot be stored and counts as 0.
-pub(crate) fn affine(values: &[f32], group: usize, levels: f32, scale_levels: f32) -> Affine {
+/// Rounds to a grid with integer scales and minimums. A minimum above 0 cannot be stored and counts as 0.
+pub(crate) fn affine(values: &[f32], grid: &Grid) -> Codes {
+    let (Levels::Range { highest, .. }, Minimums::Integer { highest: highest_scale }) =
+        (grid.levels, grid.minimums)
+    else {
+        unreachable!("a grid of another kind")
+    };
+    let (highest, highest_scale) = (f32::from(highest), f32::from(highest_scale));
     let (mut steps, mut mins) = ([0.0; MOST_VALUES / 16], [0.0; MOST_VALUES / 16]);
-    for (g, group) in values.chunks_exact(group).enumerate() {
+    for (g, group) in values.chunks_exact(grid.group).enumerate() {
         let (low, high) = range(group);
         mins[g] = -low.min(0.0);
-        steps[g] = (high + mins[g]) / levels;
+        steps[g] = (high + mins[g]) / highest;
     }
-    let d = stored(peak(&steps) / scale_levels);
-    let dmin = stored(peak(&mins) / scale_levels);
-    let empty = [0; MOST_VALUES / 16];
-    let mut out = Affine { d, dmin, scale: empty, min: empty, q: [0; MOST_VALUES] };
-    for g in 0..values.len() / group {
-        let scale = (steps[g] * inverse(d)).round().min(scale_levels);
-        let min = (mins[g] * inverse(dmin)).round().min(scale_levels);
-        (out.scale[g], out.min[g]) = (scale as u8, min as u8);
+    let (d, dmin) = (stored(peak(&steps) / highest_scale), stored(peak(&mins) / highest_scale));
+    let mut codes = Codes { d, dmin, ..Codes::ZERO };
+    for (g, group) in values.chunks_exact(grid.group).enumerate() {
+        let scale = (steps[g] * inverse(d)).round().min(highest_scale);
+        let min = (mins[g] * inverse(dmin)).round().min(highest_scale);
+        (codes.scale[g], codes.min[g]) = (scale as i8, min as u8);
         let per_step = inverse(d * scale);
-        for (q, x) in out.q[group * g..].iter_mut().zip(&values[group * g..][..group]) {
-            *q = ((x + dmin * min) * per_step).round().clamp(0.0, levels) as u8;
+        for (q, x) in codes.q[g * grid.group..].iter_mut().zip(group) {
+            *q = ((x + dmin * min) * per_step).round().clamp(0.0, highest) as i8;
         }
     }
-    out
+    codes
 }
 
-/// What remains of a scale that is stored as a half.
-fn stored(scale: f32) -> f32 {
-    f16_to_f32(f32_to_f16(scale))
+/// What remains of a scale that is stored as a half: finite, for a scale of infinity would make NaN of level 0.
+pub(crate) fn stored(scale: f32) -> f32 {
+    f16_to_f32(f32_to_f16(scale.clamp(-65504.0, 65504.0)))
 }

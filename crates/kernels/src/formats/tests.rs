@@ -5,7 +5,6 @@ use super::block::{Fields, Integers};
 use super::*;
 
 type Dequantize = fn(&[u8], &mut [f32]);
-type Quantize = fn(&[f32], &mut [u8]);
 
 struct Case {
     name: &'static str,
@@ -129,7 +128,7 @@ fn quantize_gives_the_bytes_of_the_reference() {
             for (values, expected) in floats(values).chunks_exact($format::VALUES).zip(blocks) {
                 // What stood in the block before must not shine through.
                 let mut block = [0xa5; $format::BYTES];
-                $format::quantize(values, &mut block);
+                $format::encode(&$format::round(values), &mut block);
                 assert_eq!(block, expected, stringify!($format));
             }
         )*};
@@ -146,9 +145,12 @@ fn quantize_gives_the_bytes_of_the_reference() {
 /// step too. Halves round by 2^-11.
 macro_rules! writable {
     ($($format:ident $of:ident $bound:expr),* $(,)?) => {
-        [$((stringify!($format), $format::VALUES, $format::BYTES, $format::quantize as Quantize,
-            $format::dequantize as Dequantize, stringify!($of), $bound + 1.0 / 1024.0)),*]
+        [$((named(stringify!($format)), stringify!($of), $bound + 1.0 / 1024.0)),*]
     };
+}
+
+fn named(name: &str) -> &'static Format {
+    FORMATS.iter().find(|format| format.name.eq_ignore_ascii_case(name)).unwrap()
 }
 
 #[test]
@@ -171,37 +173,125 @@ fn quantize_stays_within_its_error() {
         mxfp4 peak 2.0 / 8.0,
     };
     let weights = weights(64 * 256);
-    for (name, values, bytes, quantize, dequantize, of, bound) in formats {
-        let (mut block, mut got) = (vec![0xa5; bytes], vec![0.0; values]);
-        for source in weights.chunks_exact(values) {
-            quantize(source, &mut block);
-            dequantize(&block, &mut got);
+    for (format, of, bound) in formats {
+        let (mut block, mut got) = (vec![0xa5; format.bytes], vec![0.0; format.values]);
+        for source in weights.chunks_exact(format.values) {
+            assert!(format.quantize_row(source, &mut block));
+            format.dequantize_row(&block, &mut got);
             let (low, high) = rounding::range(source);
             let whole = if of == "range" { high - low } else { rounding::peak(source).abs() };
             for (x, got) in source.iter().zip(&got) {
-                assert!((x - got).abs() <= bound * whole, "{name}: {got} for {x}, {bound} of {whole}");
+                assert!((x - got).abs() <= bound * whole, "{format:?}: {got} for {x}, {bound} of {whole}");
             }
         }
     }
 }
 
+/// The formats that codes are chosen for.
+fn with_grid() -> impl Iterator<Item = (&'static Format, &'static Grid)> {
+    FORMATS.iter().filter_map(|format| Some((format, format.grid()?)))
+}
+
 /// Blocks that a search for scales could divide by zero on, and values that no format can hold.
 #[test]
 fn quantize_takes_any_values() {
-    let formats = writable! {
-        q4_0 peak 0.0, q4_1 peak 0.0, q5_0 peak 0.0, q5_1 peak 0.0, q8_0 peak 0.0, q2_k peak 0.0, q3_k peak 0.0,
-        q4_k peak 0.0, q5_k peak 0.0, q6_k peak 0.0, iq4_nl peak 0.0, iq4_xs peak 0.0, mxfp4 peak 0.0,
-    };
-    for (name, values, bytes, quantize, dequantize, ..) in formats {
-        let (mut block, mut got) = (vec![0xa5; bytes], vec![f32::NAN; values]);
-        quantize(&vec![0.0; values], &mut block);
-        dequantize(&block, &mut got);
-        assert!(got.iter().all(|&x| x == 0.0), "{name}");
+    for (format, _) in with_grid() {
+        let (mut block, mut got) = (vec![0xa5; format.bytes], vec![f32::NAN; format.values]);
+        assert!(format.quantize_row(&vec![0.0; format.values], &mut block));
+        format.dequantize_row(&block, &mut got);
+        assert!(got.iter().all(|&x| x == 0.0), "{format:?}");
         for odd in [1.0, -1.0, f32::MIN_POSITIVE, f32::MAX, f32::INFINITY, f32::NEG_INFINITY, f32::NAN] {
-            quantize(&vec![odd; values], &mut block);
-            let mut mixed = weights(values);
-            mixed[values / 2] = odd;
-            quantize(&mixed, &mut block);
+            assert!(format.quantize_row(&vec![odd; format.values], &mut block));
+            let mut mixed = weights(format.values);
+            mixed[format.values / 2] = odd;
+            assert!(format.quantize_row(&mixed, &mut block));
+        }
+    }
+}
+
+/// Every scale, minimum and level that a grid has, with halves of all magnitudes: what is packed is what is read.
+#[test]
+fn encoded_codes_are_read_to_the_bit() {
+    assert_eq!(with_grid().count(), 13);
+    let mut state = 7u32;
+    let mut random = |count: usize| {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 8) as usize % count
+    };
+    for (format, grid) in with_grid() {
+        let levels: Vec<i8> = match grid.levels {
+            Levels::Range { lowest, highest } => (lowest..=highest).collect(),
+            Levels::Table(levels) => levels.to_vec(),
+        };
+        assert!(levels.is_sorted() && grid.levels.ends() == (levels[0], levels[levels.len() - 1]));
+        let (mut block, mut got) = (vec![0xa5; format.bytes], vec![f32::NAN; format.values]);
+        for turn in 0..500 {
+            let mut codes = Codes::ZERO;
+            // A random pattern of a half, or one of the powers of two.
+            let mut half = || crate::half::f16_to_f32((random(0x7c00) | random(2) << 15) as u16);
+            codes.d = match grid.scales {
+                Scales::PowerOfTwo => grid.stored(mxfp4::half_scale((turn % 256) as u8)),
+                _ => grid.stored(half()),
+            };
+            codes.dmin = grid.stored_min(half());
+            for g in 0..format.values / grid.group {
+                if let Scales::Integer { lowest, highest } = grid.scales {
+                    codes.scale[g] =
+                        lowest.wrapping_add(random(usize::from(highest.abs_diff(lowest)) + 1) as i8);
+                }
+                if let Minimums::Integer { highest } = grid.minimums {
+                    codes.min[g] = random(usize::from(highest) + 1) as u8;
+                }
+            }
+            codes.q[..format.values].fill_with(|| levels[random(levels.len())]);
+            format.encode(&codes, &mut block);
+            format.dequantize_row(&block, &mut got);
+            for (i, got) in got.iter().enumerate() {
+                let said = codes.value(grid, i);
+                assert_eq!(got.to_bits(), said.to_bits(), "{format:?} value {i}: {got}, not {said}");
+                let level = codes.nearest(grid, i, said);
+                if codes.scale_of(grid, i / grid.group) != 0.0
+                    && said.abs() < 1e30
+                    && grid.minimums == Minimums::None
+                {
+                    assert_eq!(level, codes.q[i], "{format:?} value {i}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn scales_are_stored_as_the_nearest() {
+    for (format, grid) in with_grid() {
+        for d in [0.0, 1e-30, 3e-5, 0.7, -0.7, 1.4, 1.6, 60000.0, 1e9, f32::MAX, f32::INFINITY] {
+            let stored = grid.stored(d);
+            assert!(stored.is_finite(), "{format:?} {d}");
+            assert_eq!(grid.stored(stored).to_bits(), stored.to_bits(), "{format:?} {d}");
+        }
+    }
+    let half = named("Q4_0").grid().unwrap();
+    assert_eq!([0.1, -0.1, 1e9].map(|d| half.stored(d)), [0.099_975_586, -0.099_975_586, 65504.0]);
+    let power = named("MXFP4").grid().unwrap();
+    let stored = [0.0, 0.7, 1.0, 1.4, 1.6, 3.1, f32::MAX].map(|d| power.stored(d));
+    assert_eq!(stored, [2f32.powi(-128), 0.5, 1.0, 1.0, 2.0, 4.0, 2f32.powi(127)]);
+    for e in 0..=255 {
+        let d = mxfp4::half_scale(e);
+        assert_eq!(power.stored(d).to_bits(), d.to_bits(), "{e}");
+    }
+}
+
+#[test]
+fn the_nearest_level_is_nearest() {
+    for (format, grid) in with_grid() {
+        let levels: Vec<i8> = match grid.levels {
+            Levels::Range { lowest, highest } => (lowest..=highest).collect(),
+            Levels::Table(levels) => levels.to_vec(),
+        };
+        for x in (-2000..2000).map(|x| x as f32 / 8.0 + 1.0 / 64.0) {
+            let distance = |level: i8| (x - f32::from(level)).abs();
+            let best = levels.iter().map(|&level| distance(level)).fold(f32::INFINITY, f32::min);
+            assert_eq!(distance(grid.levels.nearest(x)), best, "{format:?} {x}");
         }
     }
 }
