@@ -6,7 +6,11 @@ pub mod float;
 pub mod hessian;
 pub mod inventory;
 pub mod journal;
+pub mod methods;
+pub mod plan;
 mod random;
+pub mod rounding;
 pub mod train;
+pub mod walk;
 
 pub use error::Error;

@@ -29,6 +29,13 @@ impl Random {
         (u128::from(self.bits()) * bound as u128 >> 64) as usize
     }
 
+    /// Puts `items` in another order (Fisher and Yates).
+    pub fn shuffle<T>(&mut self, items: &mut [T]) {
+        for last in (1..items.len()).rev() {
+            items.swap(last, self.below(last + 1));
+        }
+    }
+
     /// A number from the normal distribution (Box and Muller, 1958).
     pub fn normal(&mut self) -> f32 {
         let radius = (-2.0 * (1.0 - self.unit()).ln()).sqrt();

@@ -150,14 +150,16 @@ impl Block {
 
     /// What the down product is computed from.
     pub fn hidden(&self, setting: &Setting<'_>, input: &[f32]) -> Vec<f32> {
-        let mut hidden = self.matrix(Role::Gate).forward(input);
-        let up = self.matrix(Role::Up).forward(input);
+        let (gate, up) = (self.matrix(Role::Gate).forward(input), self.matrix(Role::Up).forward(input));
+        self.activated(setting, gate, &up)
+    }
+
+    pub(crate) fn activated(&self, setting: &Setting<'_>, mut gate: Vec<f32>, up: &[f32]) -> Vec<f32> {
         let width = self.matrix(Role::Gate).rows;
-        hidden
-            .par_chunks_mut(width)
+        gate.par_chunks_mut(width)
             .zip(up.par_chunks(width))
             .for_each(|(gate, up)| pointwise::activate(setting.config.activation, gate, up));
-        hidden
+        gate
     }
 
     /// Adds the feed-forward block's outcome to the stream.

@@ -11,7 +11,7 @@ mod source;
 #[cfg(test)]
 mod tests;
 
-pub use backward::{Norm, Observer};
+pub use backward::{Norm, Observer, Trace};
 pub use block::{Block, Norms, ROLES, Role, Setting};
 pub use head::Head;
 pub use linear::{Linear, add_weight_gradient};

@@ -106,7 +106,7 @@ impl Panel<'_> {
             for i in 0..size {
                 let k = start + i;
                 let target = targets[k];
-                codes.q[i] = rounding::nearest(self.grid, &codes, i, target);
+                codes.q[i] = codes.nearest(self.grid, i, target);
                 values[k] = codes.value(self.grid, i);
                 loss += f64::from(pivots[i]) * f64::from(target - values[k]).powi(2);
                 let error = weight[k] - values[k];

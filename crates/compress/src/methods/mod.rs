@@ -1,3 +1,4 @@
 //! The ways to round a matrix.
 
 pub mod gptq;
+pub mod training;

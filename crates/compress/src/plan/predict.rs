@@ -8,7 +8,7 @@ use super::{Sensitivities, Sensitivity};
 use crate::error::Error;
 use crate::float::Source;
 use crate::inventory::{Kind, values};
-use crate::rounding::{self, Search};
+use crate::rounding::{Rounding, Search};
 
 /// A type that a tensor may get.
 #[derive(Clone, Copy, Debug)]
@@ -104,7 +104,7 @@ impl<'a> Sample<'a> {
     }
 
     /// In nats a token.
-    fn divergence(&self, format: &Format) -> f64 {
+    fn divergence(&self, format: &'static Format) -> f64 {
         let columns = self.sensitivity.columns.len();
         let (row_bytes, rows) = (format.row_bytes(columns), self.weight.len() / columns);
         let sum: f64 = self
@@ -113,7 +113,8 @@ impl<'a> Sample<'a> {
             .map(|row| {
                 let (mut bytes, mut values) = (vec![0; row_bytes], vec![0.0; columns]);
                 let importance = Some(&self.sensitivity.columns[..]);
-                rounding::quantize_row(format, row, importance, Search::Fast, &mut bytes);
+                let rounding = Rounding { format, importance, by_magnitude: false, search: Search::Fast };
+                rounding.row(row, &mut bytes);
                 format.dequantize_row(&bytes, &mut values);
                 self.sensitivity.row_error(row, &values)
             })

@@ -38,25 +38,49 @@ impl Adam {
     /// For tuning what is nearly right: no decay, which would pull away from where it is.
     pub const TUNING: Adam = Adam { momentum: 0.9, second_momentum: 0.95, decay: 0.0 };
 
-    /// Moves `weights` against `gradient`; this is step `step`, counted from 1.
-    pub fn step(&self, step: usize, rate: f32, weights: &mut [f32], gradient: &[f32], moments: &mut Moments) {
+    /// How weights move at step `step`, counted from 1.
+    pub fn pace(&self, step: usize, rate: f32) -> Pace {
         // Of what the moments would be had they not begun at zero.
         let share = |keep: f32| 1.0 - f64::from(keep).powi(i32::try_from(step).unwrap_or(i32::MAX));
-        let pace = (f64::from(rate) / share(self.momentum)) as f32;
-        let unbias = (1.0 / share(self.second_momentum)).sqrt() as f32;
+        Pace {
+            adam: *self,
+            rate,
+            mean_rate: (f64::from(rate) / share(self.momentum)) as f32,
+            unbias: (1.0 / share(self.second_momentum)).sqrt() as f32,
+        }
+    }
+
+    /// Moves all `weights` against `gradient` on all threads.
+    pub fn step(&self, step: usize, rate: f32, weights: &mut [f32], gradient: &[f32], moments: &mut Moments) {
+        let pace = self.pace(step, rate);
         weights
             .par_chunks_mut(PIECE)
             .zip(gradient.par_chunks(PIECE))
             .zip(moments.mean.par_chunks_mut(PIECE).zip(moments.square.par_chunks_mut(PIECE)))
-            .for_each(|((weights, gradient), (means, squares))| {
-                let slopes = gradient.iter().zip(means.iter_mut().zip(squares.iter_mut()));
-                for (weight, (slope, (mean, square))) in weights.iter_mut().zip(slopes) {
-                    *mean += (1.0 - self.momentum) * (slope - *mean);
-                    *square += (1.0 - self.second_momentum) * (slope * slope - *square);
-                    *weight -= rate * self.decay * *weight;
-                    *weight -= pace * *mean / (square.sqrt() * unbias + 1e-12);
-                }
-            });
+            .for_each(|((weights, gradient), (mean, square))| pace.apply(weights, gradient, mean, square));
+    }
+}
+
+/// One step of [`Adam`].
+#[derive(Clone, Copy, Debug)]
+pub struct Pace {
+    adam: Adam,
+    rate: f32,
+    mean_rate: f32,
+    unbias: f32,
+}
+
+impl Pace {
+    /// Moves `weights` against `gradient`, on this thread.
+    pub fn apply(&self, weights: &mut [f32], gradient: &[f32], mean: &mut [f32], square: &mut [f32]) {
+        let Adam { momentum, second_momentum, decay } = self.adam;
+        let slopes = gradient.iter().zip(mean.iter_mut().zip(square.iter_mut()));
+        for (weight, (slope, (mean, square))) in weights.iter_mut().zip(slopes) {
+            *mean += (1.0 - momentum) * (slope - *mean);
+            *square += (1.0 - second_momentum) * (slope * slope - *square);
+            *weight -= self.rate * decay * *weight;
+            *weight -= self.mean_rate * *mean / (square.sqrt() * self.unbias + 1e-12);
+        }
     }
 }
 

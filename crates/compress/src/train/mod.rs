@@ -14,8 +14,8 @@ mod parameters;
 mod trainer;
 mod vocabulary;
 
-pub use adam::{Adam, Moments, clip, schedule};
+pub use adam::{Adam, Moments, Pace, clip, schedule};
 pub use gradient::Gradients;
-pub use loss::cross_entropy;
+pub use loss::{cross_entropy, divergence};
 pub use parameters::{Parameters, Shape, start, write};
 pub use trainer::{Schedule, Step, Trainer};

@@ -116,10 +116,12 @@ impl<'a> Trainer<'a> {
             .flat_map(|&token| &self.parameters.embedding[token as usize * width..][..width])
             .copied()
             .collect();
-        let mut streams = Vec::with_capacity(self.parameters.blocks.len());
+        let mut kept = Vec::with_capacity(self.parameters.blocks.len());
         for (layer, block) in self.parameters.blocks.iter().enumerate() {
-            streams.push(stream.clone());
-            block.forward(&self.source.setting(&self.window, layer), &mut stream);
+            let setting = self.source.setting(&self.window, layer);
+            let trace = block.trace(&setting, &stream);
+            let after = block.outcome(&setting, &trace);
+            kept.push((std::mem::replace(&mut stream, after), trace));
         }
         let head = &self.parameters.head;
         let input = head.input(&stream);
@@ -130,10 +132,11 @@ impl<'a> Trainer<'a> {
         let output = &mut self.gradients.head;
         kernels::ops::add(&mut output.norm, &dnorm);
         add_weight_gradient(&mut output.output.weight, &slopes, head.output.rows, &input, width);
-        for (layer, block) in self.parameters.blocks.iter().enumerate().rev() {
+        for (layer, (stream, trace)) in kept.into_iter().enumerate().rev() {
             let setting = self.source.setting(&self.window, layer);
             let mut observer = Gradients(&mut self.gradients.blocks[layer]);
-            block.backward(&setting, &streams[layer], &mut gradient, &mut observer);
+            let block = &self.parameters.blocks[layer];
+            block.backward_along(&setting, &stream, trace, &mut gradient, &mut observer);
         }
         for (&token, gradient) in tokens.iter().zip(gradient.chunks_exact(width)) {
             kernels::ops::add(&mut self.gradients.embedding[token as usize * width..][..width], gradient);
