@@ -9,6 +9,8 @@
 mod distill;
 mod latent;
 mod student;
+#[cfg(test)]
+mod tests;
 mod tune;
 
 pub use distill::{DistillOptions, Student, distill};
