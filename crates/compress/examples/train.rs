@@ -1,158 +1,83 @@
-//! What training wins back on one model: plain rounding, error compensation, block-wise training, distillation.
+//! What training wins back of what rounding lost: perplexity on text that nothing was trained on.
 //!
-//! `cargo run --release -p compress --example train -- MODEL CALIBRATION.txt HELD_OUT.txt FORMAT FOLDER [WINDOWS]`
+//! `cargo run --release -p compress --example train -- ORIGINAL.gguf ROUNDED.gguf CALIBRATION.txt HELD_OUT.txt FOLDER`
+//!
+//! Options are variables: WINDOWS and LENGTH of the calibration text, JUDGE windows of the held-out text; TUNE_ and DISTILL_
+//! EPOCHS, WINDOWS (in a step), LEVELS and SCALES (the rates); LEVELS_TOO for distillation.
 
-#![allow(clippy::print_stdout, clippy::print_stderr)]
+#![expect(clippy::print_stdout, reason = "it prints what it measured")]
 
 use std::path::Path;
 use std::time::Instant;
 
 use compress::float::Source;
-use compress::inventory::{Kind, kinds, values};
 use compress::journal::Journal;
-use compress::methods::training::*;
-use compress::rounding::Search;
-use compress::walk::{Walk, tensor_entry};
-use gguf::{TensorSpec, Writer};
-use kernels::{FORMATS, Format, Team};
+use compress::methods::training::{DistillOptions, Learn, Rates, TrainingOptions, TuneOptions, train};
+use kernels::Team;
 use text::Encode;
 
-fn perplexity(path: &Path, text: &str, length: usize) -> f64 {
-    let team = Team::new(2);
-    let model = model::Model::open(path, &model::Options::default());
-    let options = evaluate::Options { context: length, windows: Some(env("JUDGE", 120.0) as usize), ..Default::default() };
-    evaluate::perplexity(&model.unwrap(), &team, text, &options, &mut |_| ()).unwrap().perplexity
-}
+type Fallible<T> = Result<T, Box<dyn std::error::Error>>;
 
-fn env(name: &str, default: f32) -> f32 {
+fn option<T: std::str::FromStr>(name: &str, default: T) -> T {
     std::env::var(name).ok().and_then(|value| value.parse().ok()).unwrap_or(default)
 }
 
-fn main() {
+fn perplexity(path: &Path, text: &str, length: usize) -> Fallible<f64> {
+    let (team, model) = (Team::new(2), model::Model::open(path, &model::Options::default())?);
+    let windows = Some(option("JUDGE", 240));
+    let options = evaluate::Options { context: length, windows, ..evaluate::Options::default() };
+    Ok(evaluate::perplexity(&model, &team, text, &options, &mut |_| ())?.perplexity)
+}
+
+fn main() -> Fallible<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [model, calibration, held_out, format, folder, rest @ ..] = arguments.as_slice() else {
-        panic!("see the top of the file");
+    let [original, rounded, calibration, held_out, folder] = arguments.as_slice() else {
+        return Err("see the top of this file".into());
     };
-    let windows: usize = rest.first().map_or(96, |windows| windows.parse().unwrap());
-    let (model, folder) = (Path::new(model), Path::new(folder));
-    std::fs::create_dir_all(folder).unwrap();
-    let held_out = std::fs::read_to_string(held_out).unwrap();
-    let calibration = std::fs::read_to_string(calibration).unwrap();
-    let format = FORMATS.iter().find(|known| known.name == format).unwrap();
-    let source = Source::open(model).unwrap();
-    let length = 256;
-    let mut tokens = source.tokenizer.encode(&calibration, Encode { add_special: false, parse_special: false });
-    println!("{} tokens of calibration text", tokens.len());
-    tokens.truncate(windows * length);
+    let (original, rounded, folder) = (Path::new(original), Path::new(rounded), Path::new(folder));
+    let (calibration, held_out) = (std::fs::read_to_string(calibration)?, std::fs::read_to_string(held_out)?);
+    let (length, windows) = (option("LENGTH", 256), option("WINDOWS", 128));
+
+    let exact = perplexity(original, &held_out, length)?;
+    println!("original   {exact:.4}");
+    let lost = |name: &str, path: &Path| -> Fallible<f64> {
+        let found = perplexity(path, &held_out, length)?;
+        println!("{name:10} {found:.4}, {:.4} lost", found - exact);
+        Ok(found - exact)
+    };
+    let base = lost("rounded", rounded)?;
+
+    let (source, start) = (Source::open(original)?, Source::open(rounded)?);
+    let mut tokens =
+        source.tokenizer.encode(&calibration, Encode { add_special: false, parse_special: false });
+    tokens.truncate(windows.min(tokens.len() / length) * length);
     let window = source.window(length);
-
-    let exact = perplexity(model, &held_out, length);
-    println!("F32          {exact:.4}");
-    let lost = |name: &str, path: &Path| {
-        let found = perplexity(path, &held_out, length);
-        println!("{name:12} {found:.4}  lost {:.4}", found - exact);
-        found - exact
-    };
-
-    let (plain, gptq) = (folder.join("plain.gguf"), folder.join("gptq.gguf"));
-    if !gptq.is_file() {
-        let kinds = kinds(&source).unwrap();
-        let q8 = FORMATS.iter().find(|known| known.name == "Q8_0").unwrap();
-        let types: Vec<&'static Format> = kinds
-            .iter()
-            .zip(source.file.tensors())
-            .map(|(kind, info)| match kind {
-                Kind::Matrix(_) | Kind::Output { .. } => format,
-                Kind::Embedding => q8,
-                _ => kernels::format(info.type_id).unwrap(),
-            })
-            .collect();
-        let begun = Instant::now();
-        let journal = Journal::open(&folder.join("walk"), "walk").unwrap();
-        let walk = Walk {
-            source: &source,
-            kinds: &kinds,
-            types: &types,
-            window: &window,
-            tokens: &tokens,
-            search: Search::Thorough,
-            journal: &journal,
-        };
-        walk.run(&mut |_, _| ()).unwrap();
-        println!("compensation took {:.1} s", begun.elapsed().as_secs_f64());
-        for (path, compensated) in [(&plain, false), (&gptq, true)] {
-            let specs: Vec<TensorSpec> = source
-                .file
-                .tensors()
-                .iter()
-                .zip(&types)
-                .map(|(info, format)| TensorSpec { name: info.name.clone(), shape: info.shape.clone(), type_id: format.id })
-                .collect();
-            let mut writer = Writer::create(path, source.file.metadata(), &specs).unwrap();
-            for (index, info) in source.file.tensors().iter().enumerate() {
-                let data = source.file.data(info);
-                let columns = info.shape[0] as usize;
-                let bytes = match journal.get(&tensor_entry(index)).unwrap() {
-                    Some(bytes) if compensated => bytes,
-                    _ if types[index].id == info.type_id => data.to_vec(),
-                    _ => {
-                        let mut out = vec![0; values(info) as usize / columns * types[index].row_bytes(columns)];
-                        let rows = data.chunks_exact(4 * columns);
-                        for (row, out) in rows.zip(out.chunks_exact_mut(types[index].row_bytes(columns))) {
-                            let row: Vec<f32> = row.as_chunks::<4>().0.iter().map(|x| f32::from_le_bytes(*x)).collect();
-                            types[index].quantize_row(&row, out);
-                        }
-                        out
-                    }
-                };
-                writer.write_tensor(&info.name, &bytes).unwrap();
-            }
-            writer.finish().unwrap();
-        }
-        journal.remove().unwrap();
-    }
-    lost("plain", &plain);
-    let base = lost("compensated", &gptq);
-
-    let rounded = Source::open(&gptq).unwrap();
-    let rates = |name: &str| Rates {
-        levels: env(&format!("{name}_LEVELS"), 0.01),
-        scales: env(&format!("{name}_SCALES"), 0.001),
+    let rates = |phase: &str| Rates {
+        levels: option(&format!("{phase}_LEVELS"), 0.01),
+        scales: option(&format!("{phase}_SCALES"), 0.001),
     };
     let tune = TuneOptions {
-        epochs: env("TUNE_EPOCHS", 3.0) as usize,
-        windows: env("TUNE_WINDOWS", 4.0) as usize,
+        epochs: option("TUNE_EPOCHS", 2),
+        windows: option("TUNE_WINDOWS", 4),
         rates: rates("TUNE"),
-        settling: env("SETTLING", 0.2),
-        seed: 1,
+        ..TuneOptions::default()
     };
-    let mut options = TrainingOptions { tune, distill: None };
-    let journal = Journal::open(&folder.join("tune"), &format!("{options:?} {windows}")).unwrap();
-    for distilled in [false, true] {
-        if distilled {
-            options.distill = Some(DistillOptions {
-                epochs: env("DISTILL_EPOCHS", 2.0) as usize,
-                windows: env("DISTILL_WINDOWS", 4.0) as usize,
-                rates: rates("DISTILL"),
-                learn: if env("DISTILL_ALL", 0.0) > 0.0 { Learn::All } else { Learn::Scales },
-                seed: 1,
-            });
-        }
-        let begun = Instant::now();
-        let (tensors, outcome) =
-            train(&source, &rounded, &window, &tokens, &options, &journal, &mut |_| ()).unwrap();
-        let name = if distilled { "distilled" } else { "tuned" };
-        println!("{name} took {:.1} s", begun.elapsed().as_secs_f64());
-        if !distilled {
-            for tuned in &outcome.blocks {
-                println!("  block {:.5} -> {:.5}", tuned.before, tuned.after);
-            }
-        } else if let Some(tuned) = &outcome.whole {
-            println!("  KL {:.5} -> {:.5}", tuned.before, tuned.after);
-        }
+    let distill = DistillOptions {
+        epochs: option("DISTILL_EPOCHS", 2),
+        windows: option("DISTILL_WINDOWS", 2),
+        rates: rates("DISTILL"),
+        learn: if option("LEVELS_TOO", false) { Learn::All } else { Learn::Scales },
+        ..DistillOptions::default()
+    };
+    let journal = Journal::open(&folder.join("journal"), &format!("{tune:?} {}", tokens.len()))?;
+    for (name, distill) in [("tuned", None), ("distilled", Some(distill))] {
+        let (begun, options) = (Instant::now(), TrainingOptions { tune: tune.clone(), distill });
+        let (tensors, trained) = train(&source, &start, &window, &tokens, &options, &journal, &mut |_| ())?;
+        println!("{name} in {:.0} s: {trained:?}", begun.elapsed().as_secs_f64());
         let path = folder.join(format!("{name}.gguf"));
-        tensors.write(&path).unwrap();
-        let left = lost(name, &path);
-        println!("  won back {:.1} % of what compensation left", 100.0 * (1.0 - left / base));
+        tensors.write(&path)?;
+        let left = lost(name, &path)?;
+        println!("won back {:.1} %", 100.0 * (1.0 - left / base));
     }
+    Ok(())
 }

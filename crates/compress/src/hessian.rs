@@ -9,7 +9,7 @@ use crate::float::add_gram;
 
 /// The sum of `x x^T` over the tokens seen. Twice this is the Hessian of a product's squared error in any row of its weights.
 #[derive(Clone, Debug)]
-pub struct Hessian {
+pub(crate) struct Hessian {
     columns: usize,
     tokens: usize,
     /// `[columns][columns]`, of which the lower triangle counts.
@@ -21,13 +21,13 @@ pub struct Hessian {
 /// The squared error of a row with error `e` is then the sum of `D[k] * (e U)[k]^2`, and `(e U)[k]` is `e[k]` plus what the
 /// columns before `k` say: a column that is rounded later can make good what the earlier ones did.
 #[derive(Clone, Debug)]
-pub struct Factor {
+pub(crate) struct Factor {
     /// Width of the product's input.
-    pub columns: usize,
+    pub(crate) columns: usize,
     /// `U`, `[columns][columns]`.
-    pub unit: Vec<f32>,
+    pub(crate) unit: Vec<f32>,
     /// `D`, `[columns]`, a mean over tokens.
-    pub pivots: Vec<f32>,
+    pub(crate) pivots: Vec<f32>,
 }
 
 /// The share of the mean diagonal that is added to it, so that directions never seen cannot take any value.
@@ -35,18 +35,18 @@ const DAMPING: f32 = 0.01;
 
 impl Hessian {
     /// Of nothing seen yet.
-    pub fn new(columns: usize) -> Hessian {
+    pub(crate) fn new(columns: usize) -> Hessian {
         Hessian { columns, tokens: 0, gram: vec![0.0; columns * columns] }
     }
 
     /// Takes in the inputs `[token][columns]`.
-    pub fn add(&mut self, inputs: &[f32]) {
+    pub(crate) fn add(&mut self, inputs: &[f32]) {
         add_gram(&mut self.gram, inputs, self.columns);
         self.tokens += inputs.len() / self.columns;
     }
 
     /// The mean square of each column.
-    pub fn diagonal(&self) -> Vec<f32> {
+    pub(crate) fn diagonal(&self) -> Vec<f32> {
         let tokens = self.tokens.max(1) as f32;
         (0..self.columns).map(|i| self.gram[i * self.columns + i] / tokens).collect()
     }
@@ -55,7 +55,7 @@ impl Hessian {
     ///
     /// # Errors
     /// [`Error::NotFinite`] where the activations were not.
-    pub fn factor(&self) -> Result<Factor, Error> {
+    pub(crate) fn factor(&self) -> Result<Factor, Error> {
         let (n, tokens) = (self.columns, self.tokens.max(1) as f32);
         let diagonal = self.diagonal();
         let mean = diagonal.iter().sum::<f32>() / n as f32;

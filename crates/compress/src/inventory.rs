@@ -11,18 +11,18 @@ use crate::float::{ROLES, Role, Source};
 
 /// Some rows of a tensor that are a product's matrix: most tensors are one, a merged one has several.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Part {
+pub(crate) struct Part {
     /// The block.
-    pub layer: usize,
+    pub(crate) layer: usize,
     /// The matrix.
-    pub role: Role,
+    pub(crate) role: Role,
     /// Its rows in the tensor.
-    pub rows: Range<usize>,
+    pub(crate) rows: Range<usize>,
 }
 
 /// What a tensor is.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Kind {
+pub(crate) enum Kind {
     /// Norms, biases, factors: kept exactly.
     Exact,
     /// Matrices of a block.
@@ -42,7 +42,7 @@ pub enum Kind {
 ///
 /// # Errors
 /// Those of [`Source::stored`].
-pub fn kinds(source: &Source) -> Result<Vec<Kind>, Error> {
+pub(crate) fn kinds(source: &Source) -> Result<Vec<Kind>, Error> {
     let tensors = source.file.tensors();
     let mut kinds = vec![Kind::Exact; tensors.len()];
     let (output, embedding) = (source.weights.output.matrix.tensor, source.weights.embedding.tensor);
@@ -78,6 +78,6 @@ pub fn kinds(source: &Source) -> Result<Vec<Kind>, Error> {
 }
 
 /// Values of a tensor.
-pub fn values(info: &TensorInfo) -> u64 {
+pub(crate) fn values(info: &TensorInfo) -> u64 {
     info.shape.iter().product()
 }

@@ -7,6 +7,8 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use gguf::AtomicFile;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 use crate::error::Error;
 
@@ -23,13 +25,19 @@ impl Journal {
     /// [`Error::Io`], [`Error::Gguf`] for a full disk and the like.
     pub fn open(folder: &Path, key: &str) -> Result<Journal, Error> {
         let journal = Journal { folder: folder.to_owned() };
-        let kept = std::fs::read_to_string(folder.join(KEY)).ok();
+        let kept = std::fs::read_to_string(journal.path(KEY)).ok();
         if kept.as_deref() != Some(key) {
-            journal.remove()?;
-            std::fs::create_dir_all(folder).map_err(|source| Error::io("create", folder, source))?;
+            remove(&folder.join(RUN))?;
+            let run = folder.join(RUN);
+            std::fs::create_dir_all(&run).map_err(|source| Error::io("create", &run, source))?;
             journal.put(KEY, key.as_bytes())?;
         }
         Ok(journal)
+    }
+
+    /// Where an entry is, for those that are written by others.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.join(RUN).join(name)
     }
 
     /// A finished entry.
@@ -37,7 +45,7 @@ impl Journal {
     /// # Errors
     /// [`Error::Io`]; an entry that is not there is `None`.
     pub fn get(&self, name: &str) -> Result<Option<Vec<u8>>, Error> {
-        let path = self.folder.join(name);
+        let path = self.path(name);
         let mut file = match std::fs::File::open(&path) {
             Ok(file) => file,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
@@ -50,7 +58,7 @@ impl Journal {
 
     /// Whether an entry is there.
     pub fn has(&self, name: &str) -> bool {
-        self.folder.join(name).is_file()
+        self.path(name).is_file()
     }
 
     /// Finishes an entry.
@@ -58,15 +66,33 @@ impl Journal {
     /// # Errors
     /// [`Error::Gguf`] for a full disk and the like.
     pub fn put(&self, name: &str, bytes: &[u8]) -> Result<(), Error> {
-        let mut file = AtomicFile::create(&self.folder.join(name))?;
+        let mut file = AtomicFile::create(&self.path(name))?;
         file.write(bytes)?;
         Ok(file.finish()?)
+    }
+
+    /// A finished entry that [`Journal::put_value`] wrote.
+    ///
+    /// # Errors
+    /// Those of [`Journal::get`]. An entry that says nothing sensible counts as none.
+    pub fn value<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>, Error> {
+        Ok(self.get(name)?.and_then(|bytes| serde_json::from_slice(&bytes).ok()))
+    }
+
+    /// Finishes an entry of a few figures.
+    ///
+    /// # Errors
+    /// Those of [`Journal::put`].
+    pub fn put_value(&self, name: &str, value: &impl Serialize) -> Result<(), Error> {
+        let path = self.path(name);
+        let bytes = serde_json::to_vec(value).map_err(|source| Error::io("write", &path, source.into()))?;
+        self.put(name, &bytes)
     }
 
     /// Forgets an entry that is no longer needed.
     pub fn forget(&self, name: &str) {
         // What stays behind is removed with the folder.
-        let _ = std::fs::remove_file(self.folder.join(name));
+        let _ = std::fs::remove_file(self.path(name));
     }
 
     /// Removes the folder with all it holds.
@@ -74,14 +100,19 @@ impl Journal {
     /// # Errors
     /// [`Error::Io`].
     pub fn remove(&self) -> Result<(), Error> {
-        match std::fs::remove_dir_all(&self.folder) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                Err(Error::io("remove", &self.folder, error))
-            }
-            _ => Ok(()),
-        }
+        remove(&self.folder)
     }
 }
 
-/// The entry that says whose folder it is.
+fn remove(folder: &Path) -> Result<(), Error> {
+    match std::fs::remove_dir_all(folder) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(Error::io("remove", folder, error)),
+        _ => Ok(()),
+    }
+}
+
+/// The part of the folder that belongs to the run; beside it may lie a checkpoint that was converted.
+const RUN: &str = "run";
+
+/// The entry that says whose run it is.
 const KEY: &str = "key";

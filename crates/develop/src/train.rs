@@ -154,8 +154,9 @@ fn beside(file: &Path) -> PathBuf {
 
 /// What makes a run another one.
 fn key(arguments: &Arguments, text: &str) -> String {
-    let Arguments { steps, windows, length, rate, layers, width, heads, feed_forward, vocabulary, seed, .. } =
-        arguments;
+    let Arguments {
+        steps, windows, length, rate, layers, width, heads, feed_forward, vocabulary, seed, ..
+    } = arguments;
     format!(
         "{steps} {windows} {length} {rate} {layers} {width} {heads} {feed_forward} {vocabulary} {seed} {:x}",
         Sha256::digest(text)

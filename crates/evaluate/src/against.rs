@@ -18,6 +18,10 @@ use crate::statistics::{Mean, quantile};
 use crate::windows::Windows;
 use crate::{Options, Progress};
 
+/// The shares of positions at which [`Comparison::kl_quantiles`] are taken.
+pub const KL_FRACTIONS: [f64; 15] =
+    [0.01, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 0.999, 1.0];
+
 /// How a tested model compares with a reference on one text.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Comparison {
@@ -31,6 +35,8 @@ pub struct Comparison {
     pub kl_p99: f64,
     /// The largest divergence.
     pub kl_max: f64,
+    /// The divergences that the shares [`KL_FRACTIONS`] of the positions stay below.
+    pub kl_quantiles: [f64; KL_FRACTIONS.len()],
     /// The share of positions at which both models have the same likeliest token, 0 to 1.
     pub top1_agreement: f64,
     /// Its standard error.
@@ -224,6 +230,7 @@ impl Totals {
             kl_median: quantile(&self.kl_values, 0.5),
             kl_p99: quantile(&self.kl_values, 0.99),
             kl_max: quantile(&self.kl_values, 1.0),
+            kl_quantiles: KL_FRACTIONS.map(|fraction| quantile(&self.kl_values, fraction)),
             top1_agreement: agreement,
             top1_stderr: if count > 1.0 { spread.sqrt() } else { 0.0 },
             tested: Perplexity::of(&self.tested, windows),

@@ -119,6 +119,9 @@ fn divergence_is_that_of_single_positions() {
         close(got.kl_max, divergences[divergences.len() - 1]);
         close(got.kl_median, evaluate::quantile(&divergences, 0.5));
         close(got.kl_p99, evaluate::quantile(&divergences, 0.99));
+        for (fraction, value) in evaluate::KL_FRACTIONS.into_iter().zip(got.kl_quantiles) {
+            close(value, evaluate::quantile(&divergences, fraction));
+        }
         assert_eq!(got.top1_agreement, agreement);
         let count = divergences.len() as f64;
         close(got.top1_stderr, (agreement * (1.0 - agreement) / (count - 1.0)).sqrt());

@@ -45,13 +45,17 @@ pub struct Sums {
 pub fn sums(levels: Levels, values: &[f32], weights: &[f32], candidates: &Candidates) -> Sums {
     assert_eq!(values.len(), weights.len(), "values and weights");
     let mut sums = Sums::default();
+    let mut inverses = [0.0; CANDIDATES];
+    for (to, scale) in inverses.iter_mut().zip(candidates.scale) {
+        *to = inverse(scale);
+    }
     let trial = Trial {
         values: values.as_ptr(),
         weights: weights.as_ptr(),
         count: values.len(),
         levels: Nearest::new(levels),
         candidates,
-        inverse: candidates.scale.map(inverse),
+        inverse: inverses,
         sums: &raw mut sums,
     };
     // SAFETY: the pointers are those of slices of `count` values and of whole structures.

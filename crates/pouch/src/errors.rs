@@ -21,6 +21,8 @@ pub(crate) enum Failure {
     Evaluate(#[from] evaluate::Error),
     #[error(transparent)]
     Import(#[from] import::Error),
+    #[error(transparent)]
+    Compress(#[from] compress::Error),
     /// A library's error together with the file it is about.
     #[error("{}: {error}", path.display())]
     InFile { path: PathBuf, error: Box<Failure> },
@@ -29,6 +31,9 @@ pub(crate) enum Failure {
     /// A model that could be fetched, asked for by a command that does not fetch.
     #[error("{name} is not here yet; `pouch pull {name}` fetches it")]
     NotHere { name: String },
+    /// A packed file that is not as its certificate says.
+    #[error("{} is not what its certificate says", path.display())]
+    NotCertified { path: PathBuf },
     /// The other engine of a measurement.
     #[error("{} {problem}", program.display())]
     Peer { program: PathBuf, problem: String },

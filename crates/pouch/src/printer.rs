@@ -102,6 +102,7 @@ impl Printer {
                 "{msg} {wide_bar} {decimal_bytes}/{decimal_total_bytes} {decimal_bytes_per_sec} {eta}"
             }
             (None, Unit::Bytes) => "{msg} {spinner} {decimal_bytes} {decimal_bytes_per_sec}",
+            (_, Unit::Share) => "{msg} {wide_bar} {percent} % {eta} left",
             (_, Unit::Count) => "{msg} {wide_bar} {pos}/{len} {eta}",
         };
         let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
@@ -126,6 +127,8 @@ impl Printer {
 pub(crate) enum Unit {
     Bytes,
     Count,
+    /// Of a whole whose units mean nothing to people.
+    Share,
 }
 
 fn output(error: io::Error) -> Failure {

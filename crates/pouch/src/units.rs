@@ -10,6 +10,26 @@ pub(crate) fn count(count: u64) -> String {
     scaled(count, &["", "k", "M", "G", "T"]).trim_end().to_owned()
 }
 
+/// `400MB`, `1.5 GiB`, `4g` as bytes: decimal units unless an `i` makes them binary.
+pub(crate) fn parse_bytes(text: &str) -> Result<u64, String> {
+    let wrong = || "a size is a number with its unit: 400MB, 1.5GiB".to_owned();
+    let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let (number, unit) = text.split_at(end);
+    let number: f64 = number.parse().map_err(|_| wrong())?;
+    let unit = unit.trim().to_ascii_lowercase();
+    let (prefix, base) = match unit.strip_suffix("ib") {
+        Some(prefix) if !prefix.is_empty() => (prefix, 1024_f64),
+        _ => (unit.strip_suffix('b').unwrap_or(&unit), 1000.0),
+    };
+    let power = ["", "k", "m", "g", "t"].iter().position(|known| *known == prefix).ok_or_else(wrong)?;
+    // A bare number is more often a forgotten unit than a size in bytes.
+    if unit.is_empty() {
+        return Err(wrong());
+    }
+    let bytes = number * base.powi(power as i32);
+    if (1.0..1e18).contains(&bytes) { Ok(bytes as u64) } else { Err(wrong()) }
+}
+
 fn scaled(count: u64, units: &[&str]) -> String {
     let mut value = count as f64;
     let mut unit = 0;
@@ -51,6 +71,17 @@ mod tests {
         assert_eq!(bytes(999_960), "1.0 MB");
         assert_eq!(count(134_515_008), "134.5 M");
         assert_eq!(count(12), "12");
+    }
+
+    #[test]
+    fn sizes_are_read_as_they_are_written() {
+        assert_eq!(parse_bytes("400MB"), Ok(400_000_000));
+        assert_eq!(parse_bytes("1.5 GiB"), Ok(1_610_612_736));
+        assert_eq!(parse_bytes("4g"), Ok(4_000_000_000));
+        assert_eq!(parse_bytes("123b"), Ok(123));
+        for wrong in ["", "400", "MB", "-4GB", "0MB", "1.2.3MB", "4 parsecs", "1e5MB", "9999999TB", "4ib"] {
+            assert!(parse_bytes(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]

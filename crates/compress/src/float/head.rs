@@ -29,6 +29,11 @@ impl Source {
         let output = self.linear(&self.weights.output)?;
         Ok(Head::new(&self.config, self.weights.output_norm.clone(), output))
     }
+
+    /// What the output matrix multiplies, `[token][width]`, without the matrix.
+    pub fn output_input(&self, stream: &[f32]) -> Vec<f32> {
+        norm_rows(stream, &self.weights.output_norm, self.config.norm_epsilon)
+    }
 }
 
 impl Head {

@@ -12,8 +12,10 @@ mod source;
 mod tests;
 
 pub use backward::{Norm, Observer, Trace};
+pub(crate) use block::check_finite;
 pub use block::{Block, Norms, ROLES, Role, Setting};
 pub use head::Head;
 pub use linear::{Linear, add_weight_gradient};
 pub(crate) use linear::{add_gram, multiply, view, view_mut};
+pub(crate) use source::dequantize;
 pub use source::{Source, Window};

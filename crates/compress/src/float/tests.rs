@@ -145,7 +145,10 @@ fn gradients_are_what_small_steps_do() {
             let got: f32 = gradient.iter().zip(&direction).map(|(a, b)| a * b * scale).sum();
             let mut step = |sign: f32| {
                 let before = block.norms.get_mut(*norm).unwrap().clone();
-                block.norms.get_mut(*norm).unwrap()
+                block
+                    .norms
+                    .get_mut(*norm)
+                    .unwrap()
                     .iter_mut()
                     .zip(&direction)
                     .for_each(|(w, d)| *w += sign * scale * d);

@@ -18,18 +18,16 @@ const PANEL: usize = 256;
 
 /// A rounded matrix.
 #[derive(Clone, Debug)]
-pub struct Rounded {
+pub(crate) struct Rounded {
     /// In the file's layout.
-    pub bytes: Vec<u8>,
+    pub(crate) bytes: Vec<u8>,
     /// What they mean, `[rows][columns]`.
-    pub values: Vec<f32>,
-    /// The squared error of the product, summed over rows, a mean over tokens.
-    pub loss: f64,
+    pub(crate) values: Vec<f32>,
 }
 
 /// Rounds `weight`, `[rows][factor.columns]`, to `format`, whose blocks must divide the columns.
-pub fn compensate(
-    format: &Format,
+pub(crate) fn compensate(
+    format: &'static Format,
     grid: &Grid,
     weight: &[f32],
     factor: &Factor,
@@ -41,7 +39,6 @@ pub fn compensate(
     let mut bytes = vec![0; rows * row_bytes];
     let mut values = vec![0.0; weight.len()];
     let mut errors = vec![0.0; weight.len()];
-    let mut loss = 0.0;
     for first in (0..columns).step_by(PANEL) {
         let width = PANEL.min(columns - first);
         let mut targets = vec![0.0; rows * width];
@@ -54,12 +51,12 @@ pub fn compensate(
             multiply(view_mut(&mut targets, width), Accum::Add, errors, unit, 1.0);
         }
         let panel = Panel { format, grid, factor, search, first };
-        let losses: Vec<f64> = targets
+        targets
             .par_chunks_mut(width)
             .zip(weight.par_chunks(columns))
             .zip(values.par_chunks_mut(columns).zip(errors.par_chunks_mut(columns)))
             .zip(bytes.par_chunks_mut(row_bytes))
-            .map(|(((targets, weight), (values, errors)), bytes)| {
+            .for_each(|(((targets, weight), (values, errors)), bytes)| {
                 let span = first..first + width;
                 let block_bytes = format.row_bytes(first)..format.row_bytes(first + width);
                 panel.row(
@@ -68,17 +65,15 @@ pub fn compensate(
                     &mut values[span.clone()],
                     &mut errors[span],
                     &mut bytes[block_bytes],
-                )
-            })
-            .collect();
-        loss += losses.into_iter().sum::<f64>();
+                );
+            });
     }
-    Rounded { bytes, values, loss }
+    Rounded { bytes, values }
 }
 
 /// Some columns of all rows.
 struct Panel<'a> {
-    format: &'a Format,
+    format: &'static Format,
     grid: &'a Grid,
     factor: &'a Factor,
     search: Search,
@@ -94,34 +89,31 @@ impl Panel<'_> {
         values: &mut [f32],
         errors: &mut [f32],
         bytes: &mut [u8],
-    ) -> f64 {
+    ) {
         let (columns, size) = (self.factor.columns, self.format.values);
-        let mut loss = 0.0;
         for (block, bytes) in bytes.chunks_exact_mut(self.format.bytes).enumerate() {
             let start = block * size;
             let at = self.first + start;
             let pivots = &self.factor.pivots[at..at + size];
-            let mut codes =
-                rounding::fit(self.format, &targets[start..start + size], pivots, self.search);
+            let mut codes = rounding::fit(self.format, &targets[start..start + size], pivots, self.search);
             for i in 0..size {
                 let k = start + i;
                 let target = targets[k];
                 codes.q[i] = codes.nearest(self.grid, i, target);
                 values[k] = codes.value(self.grid, i);
-                loss += f64::from(pivots[i]) * f64::from(target - values[k]).powi(2);
                 let error = weight[k] - values[k];
                 errors[k] = error;
-                let later = &self.factor.unit[(at + i) * columns..][self.first + k + 1..][..targets.len() - k - 1];
+                let later =
+                    &self.factor.unit[(at + i) * columns..][self.first + k + 1..][..targets.len() - k - 1];
                 targets[k + 1..].iter_mut().zip(later).for_each(|(target, unit)| *target += error * unit);
             }
             self.format.encode(&codes, bytes);
         }
-        loss
     }
 }
 
 /// What rounding to `values` costs: the squared error of the product, summed over rows, a mean over tokens.
-pub fn loss(weight: &[f32], values: &[f32], factor: &Factor) -> f64 {
+pub(crate) fn loss(weight: &[f32], values: &[f32], factor: &Factor) -> f64 {
     let columns = factor.columns;
     let errors: Vec<f32> = weight.iter().zip(values).map(|(weight, value)| weight - value).collect();
     // A few rows at a time: the product is as large as they are.
@@ -133,11 +125,8 @@ pub fn loss(weight: &[f32], values: &[f32], factor: &Factor) -> f64 {
             multiply(view_mut(&mut product, columns), Accum::Replace, view(errors, columns), unit, 1.0);
             product
                 .chunks_exact(columns)
-                .map(|row| {
-                    row.iter().zip(&factor.pivots).map(|(x, d)| f64::from(x * x * d)).sum::<f64>()
-                })
+                .map(|row| row.iter().zip(&factor.pivots).map(|(x, d)| f64::from(x * x * d)).sum::<f64>())
                 .sum::<f64>()
         })
         .sum()
 }
-

@@ -1,4 +1,4 @@
 //! The ways to round a matrix.
 
-pub mod gptq;
+pub(crate) mod gptq;
 pub mod training;

@@ -3,18 +3,18 @@
 
 /// One way to store an item.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Choice {
+pub(crate) struct Choice {
     /// What it takes.
-    pub bytes: u64,
+    pub(crate) bytes: u64,
     /// What it costs; any unit, the same for all.
-    pub loss: f64,
+    pub(crate) loss: f64,
 }
 
 /// Budgets are counted in so many units, each item rounded up to whole ones.
 const UNITS: usize = 1 << 15;
 
 /// For each of `items` the index of the choice to take; `None` if even the smallest choices exceed `budget` bytes.
-pub fn choose(items: &[Vec<Choice>], budget: u64) -> Option<Vec<usize>> {
+pub(crate) fn choose(items: &[Vec<Choice>], budget: u64) -> Option<Vec<usize>> {
     let smallest: u64 = items.iter().map(|choices| choices.iter().map(|c| c.bytes).min().unwrap_or(0)).sum();
     if smallest > budget {
         return None;
@@ -141,7 +141,10 @@ mod tests {
             .map(|item| {
                 let size = 1_000_003 * (1 + item % 7);
                 (1..8u64)
-                    .map(|bits| Choice { bytes: size * bits, loss: (item + 1) as f64 * 0.25f64.powi(bits as i32) })
+                    .map(|bits| Choice {
+                        bytes: size * bits,
+                        loss: (item + 1) as f64 * 0.25f64.powi(bits as i32),
+                    })
                     .collect()
             })
             .collect();

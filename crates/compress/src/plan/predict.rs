@@ -1,24 +1,25 @@
 //! What each type would do to each tensor: rounded in part, for a sample of rows says enough.
 
 use gguf::TensorInfo;
-use kernels::{FORMATS, Format};
+use kernels::Format;
 use rayon::prelude::*;
 
-use super::{Sensitivities, Sensitivity};
+use super::bytes_in;
+use super::sensitivity::{Sensitivities, Sensitivity};
 use crate::error::Error;
 use crate::float::Source;
-use crate::inventory::{Kind, values};
+use crate::inventory::Kind;
 use crate::rounding::{Rounding, Search};
 
 /// A type that a tensor may get.
 #[derive(Clone, Copy, Debug)]
-pub struct Candidate {
+pub(crate) struct Candidate {
     /// The type.
-    pub format: &'static Format,
+    pub(crate) format: &'static Format,
     /// Bytes of the tensor in this type.
-    pub bytes: u64,
+    pub(crate) bytes: u64,
     /// The KL divergence that it alone is predicted to cause, in nats a token.
-    pub divergence: f64,
+    pub(crate) divergence: f64,
 }
 
 /// Rows of a matrix that are rounded to see what a type does.
@@ -28,12 +29,12 @@ const SAMPLED_ROWS: usize = 192;
 ///
 /// # Errors
 /// Those of [`Source::linear`].
-pub fn candidates(
+pub(crate) fn candidates(
     source: &Source,
     kind: &Kind,
     index: usize,
     sensitivities: &Sensitivities,
-    types: &[u32],
+    types: impl Iterator<Item = &'static Format>,
 ) -> Result<Vec<Candidate>, Error> {
     let info = &source.file.tensors()[index];
     let mut samples = Vec::new();
@@ -56,14 +57,13 @@ pub fn candidates(
         }
         Kind::Exact | Kind::Experts => {}
     }
-    let columns = info.shape[0] as usize;
-    let formats = FORMATS.iter().filter(|format| {
-        types.contains(&format.id) && columns.is_multiple_of(format.values) && format.grid().is_some()
-    });
-    Ok(formats
+    if samples.is_empty() {
+        return Ok(Vec::new());
+    }
+    Ok(types
         .map(|format| Candidate {
             format,
-            bytes: values(info) / format.values as u64 * format.bytes as u64,
+            bytes: bytes_in(info, format),
             // What lies on the grid already stays as it is.
             divergence: match format.id == info.type_id {
                 true => 0.0,

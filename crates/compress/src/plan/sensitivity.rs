@@ -13,28 +13,28 @@ use crate::random::Random;
 
 /// The second moments around one matrix.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Sensitivity {
+pub(crate) struct Sensitivity {
     /// Mean squares of the gradient of each output, `[rows]`, in nats a token.
-    pub rows: Vec<f32>,
+    pub(crate) rows: Vec<f32>,
     /// Mean squares of each input, `[columns]`.
-    pub columns: Vec<f32>,
+    pub(crate) columns: Vec<f32>,
 }
 
 /// Those of a whole model.
 #[derive(Clone, Debug)]
-pub struct Sensitivities {
+pub(crate) struct Sensitivities {
     /// By layer, then by role.
-    pub blocks: Vec<[Sensitivity; crate::float::ROLES.len()]>,
+    pub(crate) blocks: Vec<[Sensitivity; crate::float::ROLES.len()]>,
     /// Of the output matrix.
-    pub output: Sensitivity,
+    pub(crate) output: Sensitivity,
     /// Of the embedding: `rows` counts how often each token of the vocabulary comes, `columns` has the gradient's mean
     /// squares, `[width]`.
-    pub embedding: Sensitivity,
+    pub(crate) embedding: Sensitivity,
 }
 
 impl Sensitivity {
     /// The mean squared error of a row's product once its weights are `values`.
-    pub fn row_error(&self, weight: &[f32], values: &[f32]) -> f64 {
+    pub(crate) fn row_error(&self, weight: &[f32], values: &[f32]) -> f64 {
         let errors = weight.iter().zip(values).zip(&self.columns);
         errors.map(|((w, v), column)| f64::from((w - v) * (w - v) * column)).sum()
     }
@@ -74,7 +74,7 @@ impl Sensitivities {
     ///
     /// # Errors
     /// Those of [`Source::block`].
-    pub fn measure(
+    pub(crate) fn measure(
         source: &Source,
         tokens: &[u32],
         length: usize,

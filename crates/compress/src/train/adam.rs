@@ -96,9 +96,8 @@ pub fn schedule(step: usize, steps: usize, warmup: usize) -> f32 {
 
 /// The factor that brings the whole gradient's length down to `most`.
 pub fn clip<'a>(gradients: impl Iterator<Item = &'a [f32]>, most: f32) -> f32 {
-    let square: f64 = gradients
-        .map(|gradient| gradient.iter().map(|slope| f64::from(slope * slope)).sum::<f64>())
-        .sum();
+    let square: f64 =
+        gradients.map(|gradient| gradient.iter().map(|slope| f64::from(slope * slope)).sum::<f64>()).sum();
     let length = square.sqrt() as f32;
     if length > most { most / length } else { 1.0 }
 }

@@ -17,7 +17,7 @@ struct Word {
 
 /// Adds the keys of a tokenizer with at most `size` tokens for `text`: the end of text, 256 bytes, and merges of those
 /// pairs that the text has most often.
-pub fn learn(text: &str, size: usize, metadata: &mut Metadata) {
+pub(super) fn learn(text: &str, size: usize, metadata: &mut Metadata) {
     let mut tokens = vec![END.to_owned()];
     tokens.extend((0..=255).map(|byte| visible(byte).to_string()));
     let mut counts: HashMap<&str, u64> = HashMap::new();

@@ -1,11 +1,13 @@
 //! The commands: one file and one line here each.
 
 mod bench;
+mod certify;
 mod chat;
 mod eval;
 mod import;
 mod info;
 mod list;
+mod pack;
 mod pull;
 mod rm;
 mod run;
@@ -26,6 +28,8 @@ pub(crate) enum Command {
     Tokenize(tokenize::Arguments),
     Eval(eval::Arguments),
     Import(import::Arguments),
+    Pack(pack::Arguments),
+    Certify(certify::Arguments),
     Bench(bench::Arguments),
 }
 
@@ -41,6 +45,8 @@ impl Command {
             Command::Tokenize(arguments) => tokenize::run(arguments, printer),
             Command::Eval(arguments) => eval::run(arguments, printer),
             Command::Import(arguments) => import::run(arguments, printer),
+            Command::Pack(arguments) => pack::run(arguments, printer),
+            Command::Certify(arguments) => certify::run(arguments, printer),
             Command::Bench(arguments) => bench::run(arguments, printer),
         }
     }

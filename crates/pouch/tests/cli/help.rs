@@ -5,7 +5,10 @@ use crate::support::Pouch;
 #[test]
 fn every_command_explains_itself() {
     let pouch = Pouch::new();
-    for command in ["", "run", "chat", "pull", "list", "rm", "info", "tokenize", "eval", "import", "bench"] {
+    for command in [
+        "", "run", "chat", "pull", "list", "rm", "info", "tokenize", "eval", "import", "pack", "certify",
+        "bench",
+    ] {
         let arguments = [command, "--help"];
         let ran = pouch.run(if command.is_empty() { &arguments[1..] } else { &arguments });
         assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), ""));

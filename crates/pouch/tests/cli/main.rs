@@ -3,6 +3,7 @@
 //! Texts are snapshots (`INSTA_UPDATE=always cargo test -p pouch` writes them anew). Models are tiny random ones, written here.
 
 mod bench;
+mod certify;
 mod chat;
 mod errors;
 mod help;

@@ -89,7 +89,8 @@ pub fn distill(
                 rounded.block().forward(&source.setting(window, layer), &mut stream);
             }
             let head = head(source, student);
-            sum += slopes(&head, teacher, &mut stream, &pick(target, chosen, size), None) * chosen.len() as f64;
+            sum +=
+                slopes(&head, teacher, &mut stream, &pick(target, chosen, size), None) * chosen.len() as f64;
         }
         sum / judges.len() as f64
     };
@@ -106,7 +107,16 @@ pub fn distill(
         let share = schedule(step, steps, steps / 20);
         let Rates { levels, scales } = options.rates;
         let rates = Rates { levels: share * levels, scales: share * scales };
-        advance(source, window, student, teacher, &pick(input, chosen, size), &pick(target, chosen, size), step + 1, rates);
+        advance(
+            source,
+            window,
+            student,
+            teacher,
+            &pick(input, chosen, size),
+            &pick(target, chosen, size),
+            step + 1,
+            rates,
+        );
         progress(step + 1, steps);
     }
     let after = judge(student);
@@ -154,7 +164,13 @@ fn head(source: &Source, student: &Student) -> Head {
 }
 
 /// The mean KL divergence; `stream` becomes its gradient, and that of the output matrix is added to `weight`.
-fn slopes(head: &Head, teacher: &Head, stream: &mut [f32], target: &[f32], mut weight: Option<&mut [f32]>) -> f64 {
+fn slopes(
+    head: &Head,
+    teacher: &Head,
+    stream: &mut [f32],
+    target: &[f32],
+    mut weight: Option<&mut [f32]>,
+) -> f64 {
     let (width, vocabulary) = (head.norm.len(), head.output.rows);
     let tokens = stream.len() / width;
     let mut sum = 0.0;

@@ -71,7 +71,8 @@ impl Latent {
         original: Option<&[f32]>,
     ) -> Option<Latent> {
         let grid = format.grid()?;
-        let original = |index: usize| original.map(|values| &values[index * format.values..][..format.values]);
+        let original =
+            |index: usize| original.map(|values| &values[index * format.values..][..format.values]);
         let blocks: Vec<Block> = bytes
             .par_chunks(format.bytes)
             .enumerate()
@@ -86,7 +87,8 @@ impl Latent {
     pub fn linear(&self) -> Linear {
         let mut weight = vec![0.0; self.rows * self.columns];
         weight.par_chunks_mut(self.format.values).zip(&self.blocks).for_each(|(out, block)| {
-            let groups = out.chunks_exact_mut(self.grid.group).zip(block.codes.q.chunks_exact(self.grid.group));
+            let groups =
+                out.chunks_exact_mut(self.grid.group).zip(block.codes.q.chunks_exact(self.grid.group));
             for (g, (out, q)) in groups.enumerate() {
                 let (scale, min) = (block.codes.scale_of(self.grid, g), block.codes.min_of(self.grid, g));
                 out.iter_mut().zip(q).for_each(|(out, &q)| *out = scale * f32::from(q) - min);
@@ -164,7 +166,8 @@ impl Latent {
             let mut first = 0;
             for (count, pace) in [weights, 2, groups, groups].into_iter().zip(paces) {
                 let part = first..first + count;
-                let (mean, square) = (&mut block.moments.mean[part.clone()], &mut block.moments.square[part.clone()]);
+                let (mean, square) =
+                    (&mut block.moments.mean[part.clone()], &mut block.moments.square[part.clone()]);
                 pace.apply(&mut block.latent[part.clone()], &slopes[part], mean, square);
                 first += count;
             }

@@ -156,7 +156,11 @@ impl<'a> Tensors<'a> {
         let specs: Vec<TensorSpec> = file
             .tensors()
             .iter()
-            .map(|info| TensorSpec { name: info.name.clone(), shape: info.shape.clone(), type_id: info.type_id })
+            .map(|info| TensorSpec {
+                name: info.name.clone(),
+                shape: info.shape.clone(),
+                type_id: info.type_id,
+            })
             .collect();
         let mut writer = Writer::create(path, file.metadata(), &specs)?;
         for (info, changed) in file.tensors().iter().zip(&self.changed) {

@@ -7,7 +7,7 @@ use kernels::{FORMATS, Format};
 use testkit::{TinyOptions, tiny_model};
 
 use super::*;
-use crate::float::{Linear, ROLES, add_weight_gradient};
+use crate::float::ROLES;
 use crate::random::Random;
 
 fn format(name: &str) -> &'static Format {
@@ -53,39 +53,32 @@ fn bytes_decode_to_what_was_trained() {
     }
 }
 
-/// A product is to be that of other weights than those that were rounded: codes must move there, with levels free more
-/// than by scales alone.
+/// The values are to be others than those that were rounded: codes must move there, with levels free more than by scales
+/// alone.
 #[test]
 fn codes_follow_a_target() {
-    let (rows, columns, tokens) = (8, 256, 64);
-    let input = noise(tokens * columns, 1.0);
-    for name in ["Q2_K", "Q3_K", "Q4_0", "Q4_1", "IQ4_XS"] {
-        let format = format(name);
-        let weights = noise(rows * columns, 0.02);
-        let wanted: Vec<f32> = weights.iter().map(|x| 1.1 * x + 0.004).collect();
+    for format in with_grid().filter(|format| format.name != "MXFP4") {
+        let weights = noise(8 * 256, 0.02);
+        let wanted: Vec<f32> = weights.iter().map(|x| 1.1 * x + 0.002).collect();
         let bytes = rounded(format, &weights);
-        let loss = |latent: &Latent| {
-            let off = latent.linear().weight;
-            off.iter().zip(&wanted).map(|(x, wanted)| (x - wanted).powi(2)).sum::<f32>()
+        let off = |latent: &Latent| -> Vec<f32> {
+            latent.linear().weight.iter().zip(&wanted).map(|(x, wanted)| x - wanted).collect()
         };
+        let loss = |latent: &Latent| off(latent).iter().map(|x| x * x).sum::<f32>();
         let mut after = Vec::new();
         for learn in [Learn::Scales, Learn::All] {
-            let mut latent = Latent::of_bytes(format, &bytes, columns, None, Some(&weights)).unwrap();
+            let mut latent = Latent::of_bytes(format, &bytes, 256, None, Some(&weights)).unwrap();
             latent.restart(learn);
             let before = loss(&latent);
-            for step in 0..150 {
-                let off: Vec<f32> =
-                    latent.linear().weight.iter().zip(&wanted).map(|(x, wanted)| x - wanted).collect();
-                let off = Linear { rows, columns, weight: off, bias: None };
-                let mut gradient = vec![0.0; rows * columns];
-                add_weight_gradient(&mut gradient, &off.forward(&input), rows, &input, columns);
-                let share = crate::train::schedule(step, 150, 10);
-                latent.step(step + 1, Rates { levels: 0.05 * share, scales: 0.01 * share }, &gradient);
+            for step in 0..200 {
+                let share = crate::train::schedule(step, 200, 10);
+                latent.step(step + 1, Rates { levels: 0.05 * share, scales: 0.003 * share }, &off(&latent));
             }
-            assert!(loss(&latent) < 0.9 * before, "{name} {learn:?}: {before} to {}", loss(&latent));
-            after.push(loss(&latent));
+            let loss = loss(&latent);
+            assert!(loss < 0.95 * before, "{} {learn:?}: {before} to {loss}", format.name);
+            after.push(loss);
         }
-        assert!(after[1] < after[0], "{name}: {after:?}");
+        assert!(after[1] < after[0], "{}: {after:?}", format.name);
     }
 }
 
@@ -95,7 +88,9 @@ fn models(folder: &Path, format: &Format) -> (PathBuf, PathBuf) {
     let options = TinyOptions { width: 256, feed_forward: 256, head_dim: 64, ..TinyOptions::new("llama") };
     let model = tiny_model(&options);
     model.write(&original);
-    let matrix = |spec: &TensorSpec| spec.name.starts_with("blk") && spec.shape.len() == 2 || spec.name == "output.weight";
+    let matrix = |spec: &TensorSpec| {
+        spec.name.starts_with("blk") && spec.shape.len() == 2 || spec.name == "output.weight"
+    };
     let specs: Vec<TensorSpec> = model
         .tensors
         .iter()
@@ -159,7 +154,7 @@ fn blocks_and_the_whole_get_nearer_on_windows_not_trained_on() {
             assert!(block.after < 0.95 * block.before, "{name}: {trained:?}");
         }
         let whole = trained.whole.unwrap();
-        assert!(whole.after < 0.95 * whole.before, "{name}: {whole:?}");
+        assert!(whole.after < whole.before, "{name}: {whole:?}");
     }
 }
 

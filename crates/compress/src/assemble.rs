@@ -1,0 +1,124 @@
+//! The packed file: what was rounded with care, what is rounded here by importance alone, what is kept.
+
+use std::path::Path;
+
+use gguf::{TensorInfo, TensorSpec, Value, Writer};
+use kernels::Team;
+
+use crate::error::Error;
+use crate::float::{Source, check_finite, dequantize};
+use crate::imatrix::Importance;
+use crate::inventory::{Kind, values};
+use crate::journal::Journal;
+use crate::plan::Decision;
+use crate::recipes::RECIPES;
+use crate::rounding::{Rounding, Search};
+use crate::walk::tensor_entry;
+
+/// What goes into a file.
+pub(crate) struct Parts<'a> {
+    pub(crate) source: &'a Source,
+    pub(crate) kinds: &'a [Kind],
+    pub(crate) types: &'a [Option<Decision>],
+    /// Where rounded tensors are, if any are.
+    pub(crate) journal: Option<&'a Journal>,
+    /// For those that are not there.
+    pub(crate) importance: Option<&'a Importance>,
+}
+
+/// Bytes of a tensor that are rounded at a time.
+const PIECE_VALUES: usize = 16 << 20;
+
+/// The version of the quantized formats that every reader of today expects.
+const QUANTIZATION_VERSION: u32 = 2;
+
+impl Parts<'_> {
+    /// Writes the file, which appears once it is whole.
+    ///
+    /// # Errors
+    /// [`Error::Gguf`] for a full disk and the like, [`Error::NotFinite`].
+    pub(crate) fn write(
+        &self,
+        team: &Team,
+        target: &Path,
+        progress: &mut dyn FnMut(u64, u64),
+    ) -> Result<(), Error> {
+        let tensors = self.source.file.tensors();
+        let specs: Vec<TensorSpec> = tensors
+            .iter()
+            .zip(self.types)
+            .map(|(info, decision)| TensorSpec {
+                name: info.name.clone(),
+                shape: info.shape.clone(),
+                type_id: decision.map_or(info.type_id, |decision| decision.format.id),
+            })
+            .collect();
+        let mut metadata = self.source.file.metadata().clone();
+        metadata.insert("general.file_type", Value::U32(self.file_type()));
+        metadata.insert("general.quantization_version", Value::U32(QUANTIZATION_VERSION));
+        let mut writer = Writer::create(target, &metadata, &specs)?;
+        let total = tensors.iter().map(values).sum();
+        let mut done = 0;
+        for (index, info) in tensors.iter().enumerate() {
+            progress(done, total);
+            self.tensor(team, index, info, &mut writer)?;
+            done += values(info);
+        }
+        progress(total, total);
+        Ok(writer.finish()?)
+    }
+
+    fn tensor(&self, team: &Team, index: usize, info: &TensorInfo, writer: &mut Writer) -> Result<(), Error> {
+        let data = self.source.file.data(info);
+        let decision = self.types[index].filter(|decision| decision.format.id != info.type_id);
+        let Some(Decision { format, .. }) = decision else {
+            return Ok(writer.write_tensor(&info.name, data)?);
+        };
+        if let Some(journal) = self.journal
+            && let Some(bytes) = journal.get(&tensor_entry(index))?
+        {
+            return Ok(writer.write_tensor(&info.name, &bytes)?);
+        }
+        let Some(from) = kernels::format(info.type_id) else {
+            return Ok(writer.write_tensor(&info.name, data)?);
+        };
+        let columns = info.shape[0] as usize;
+        let matrices = match self.kinds[index] {
+            Kind::Experts => info.shape.get(2).map_or(1, |&count| count as usize),
+            _ => 1,
+        };
+        let rows = (values(info) as usize / columns) / matrices;
+        let row_bytes = from.row_bytes(columns);
+        for (matrix, data) in data.chunks_exact((rows * row_bytes).max(1)).enumerate() {
+            let squares = self.importance.and_then(|importance| importance.tensors.get(&info.name));
+            let mean = squares.and_then(|squares| squares.mean(matrix.min(squares.counts.len() - 1)));
+            let rounding = Rounding {
+                format,
+                importance: mean.as_deref().filter(|mean| mean.len() == columns),
+                by_magnitude: true,
+                search: Search::Fast,
+            };
+            for piece in data.chunks((PIECE_VALUES / columns).max(1) * row_bytes) {
+                let weight = dequantize(from, piece, columns);
+                check_finite(&weight, || info.name.clone())?;
+                let mut out = vec![0; weight.len() / columns * format.row_bytes(columns)];
+                rounding.matrix(team, &weight, columns, &mut out);
+                writer.write(&out)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The number that stands for the most frequent type: what viewers show as the file's type.
+    fn file_type(&self) -> u32 {
+        let mut bytes = std::collections::BTreeMap::new();
+        for (info, decision) in self.source.file.tensors().iter().zip(self.types) {
+            if let Some(decision) = decision {
+                *bytes.entry(decision.format.name).or_insert(0) += values(info);
+            }
+        }
+        let most = bytes.into_iter().max_by_key(|(_, values)| *values).map(|(name, _)| name);
+        let named = |name: &str| RECIPES.iter().find(|recipe| recipe.name.starts_with(name));
+        most.and_then(named).map_or(0, |recipe| recipe.file_type)
+    }
+}

@@ -1,0 +1,237 @@
+//! The whole way from a model to its packed file and certificate.
+
+use std::path::Path;
+use std::time::Instant;
+
+use kernels::Team;
+
+use crate::assemble::Parts;
+use crate::attest::{Attest, attest};
+use crate::calibration::Tokens;
+use crate::certificate::{Certificate, Stage, sha256, sha256_of_files};
+use crate::error::Error;
+use crate::float::Source;
+use crate::imatrix::{Importance, Squares};
+use crate::inventory::{self, Kind};
+use crate::journal::Journal;
+use crate::options::{Effort, Options, Progress, Target, work_folder};
+use crate::plan::{self, Decision, Sensitivities};
+use crate::rounding::Search;
+use crate::walk::{Walk, floats_of, squares_entry};
+
+/// What was made.
+#[derive(Debug)]
+pub struct Packed {
+    /// The certificate, as it lies beside the file.
+    pub certificate: Certificate,
+}
+
+/// Packs the model file `source` into `target` and writes the certificate beside it. A file that is there is written over
+/// once the new one is whole.
+///
+/// # Errors
+/// See [`Error`]; `target` is then as it was before, and the work folder holds what a further run continues from.
+pub fn pack(team: &Team, source: &Path, target: &Path, options: &Options<'_>) -> Result<Packed, Error> {
+    // The process has one pool; it stays as it is where somebody has set it up already.
+    let _ = rayon::ThreadPoolBuilder::new().num_threads(team.threads()).build_global();
+    Run::start(team, source, target, options)?.finish()
+}
+
+/// A run under way.
+struct Run<'a> {
+    team: &'a Team,
+    target: &'a Path,
+    options: &'a Options<'a>,
+    source: Source,
+    sha256: String,
+    kinds: Vec<Kind>,
+    /// The calibration text, where it is needed.
+    tokens: Option<Tokens>,
+    journal: Journal,
+    clock: Clock,
+}
+
+impl<'a> Run<'a> {
+    /// Checks all that can be wrong before the long work.
+    fn start(
+        team: &'a Team,
+        path: &Path,
+        target: &'a Path,
+        options: &'a Options<'a>,
+    ) -> Result<Run<'a>, Error> {
+        let clock = Clock::default();
+        let source = Source::open(path)?;
+        let kinds = inventory::kinds(&source)?;
+        // What a plan needs is asked of it now, so that an impossible wish is refused at once.
+        plan::check(&source, &kinds, options.target)?;
+        let careful = options.effort != Effort::Fast && options.imatrix_in.is_none();
+        let tokens = match careful || !matches!(options.target, Target::Recipe(_)) {
+            true => Some(Tokens::of(&source, options.calibration, options.effort, options.memory)?),
+            false => None,
+        };
+        if let Some(Kind::Experts) = kinds.iter().find(|kind| **kind == Kind::Experts)
+            && tokens.is_some()
+        {
+            return Err(Error::Experts { architecture: source.config.architecture.clone() });
+        }
+        let sha256 = sha256_of_files(source.file.paths())?;
+        let folder = options.work_folder.map_or_else(|| work_folder(target), Path::to_owned);
+        let key = key(&sha256, options)?;
+        let journal = Journal::open(&folder, &key)?;
+        Ok(Run { team, target, options, source, sha256, kinds, tokens, journal, clock })
+    }
+
+    fn finish(mut self) -> Result<Packed, Error> {
+        let types = self.types()?;
+        let careful = self.options.effort != Effort::Fast && self.options.imatrix_in.is_none();
+        let importance = match self.options.imatrix_in {
+            Some(path) => Some(Importance::open(path)?),
+            None if careful => Some(self.walk(&types)?),
+            None => None,
+        };
+        if let (Some(path), Some(importance)) = (self.options.imatrix_out, &importance) {
+            importance.write(path)?;
+        }
+        let parts = Parts {
+            source: &self.source,
+            kinds: &self.kinds,
+            types: &types,
+            journal: careful.then_some(&self.journal),
+            importance: importance.as_ref(),
+        };
+        let progress = self.options.progress;
+        let mut tell = |done, total| progress(Progress { stage: "writing", done, total });
+        parts.write(self.team, self.target, &mut tell)?;
+        self.clock.stage("writing");
+        let plain = self.journal.path("plain.gguf");
+        if careful {
+            // What the care was worth shows beside the same types by importance alone.
+            Parts { journal: None, ..parts }.write(self.team, &plain, &mut |_, _| ())?;
+        }
+        let certificate = attest(Attest {
+            team: self.team,
+            options: self.options,
+            source: &self.source,
+            source_sha256: &self.sha256,
+            target: self.target,
+            plain: careful.then_some(&*plain),
+            types: &types,
+            journal: &self.journal,
+            calibration_tokens: self.tokens.as_ref().map_or(0, |tokens| tokens.tokens.len()),
+            clock: &mut self.clock,
+        })?;
+        certificate.write_beside(self.target)?;
+        self.journal.remove()?;
+        Ok(Packed { certificate })
+    }
+
+    /// What each tensor becomes; kept in the journal, for it takes a while to find out.
+    fn types(&mut self) -> Result<Vec<Option<Decision>>, Error> {
+        if let Some(kept) = self.journal.value::<Vec<Option<(u32, Option<f64>)>>>(TYPES)? {
+            let decision = |kept: Option<(u32, Option<f64>)>| {
+                let (id, divergence) = kept?;
+                Some(Decision { format: kernels::format(id)?, divergence })
+            };
+            return Ok(kept.into_iter().map(decision).collect());
+        }
+        let sensitivities = match &self.tokens {
+            Some(tokens) => {
+                let progress = self.options.progress;
+                let mut tell = |done: usize, total: usize| {
+                    progress(Progress {
+                        stage: "measuring sensitivities",
+                        done: done as u64,
+                        total: total as u64,
+                    });
+                };
+                let sample = tokens.sample();
+                let seed = self.options.seed;
+                Some(Sensitivities::measure(&self.source, &sample, tokens.length, seed, &mut tell)?)
+            }
+            None => None,
+        };
+        self.clock.stage("measuring sensitivities");
+        let types = plan::decide(&self.source, &self.kinds, self.options.target, sensitivities.as_ref())?;
+        self.clock.stage("choosing types");
+        let kept: Vec<_> =
+            types.iter().map(|decision| decision.map(|kept| (kept.format.id, kept.divergence))).collect();
+        self.journal.put_value(TYPES, &kept)?;
+        Ok(types)
+    }
+
+    /// Rounds with care, and returns what the inputs were like.
+    fn walk(&mut self, types: &[Option<Decision>]) -> Result<Importance, Error> {
+        let Some(tokens) = &self.tokens else { return Ok(Importance::default()) };
+        let walk = Walk {
+            source: &self.source,
+            kinds: &self.kinds,
+            types,
+            tokens,
+            search: if self.options.effort == Effort::Best { Search::Thorough } else { Search::Fast },
+            journal: &self.journal,
+        };
+        let progress = self.options.progress;
+        walk.run(&mut |done, total| {
+            progress(Progress { stage: "rounding", done: done as u64, total: total as u64 });
+        })?;
+        self.clock.stage("rounding");
+        let mut importance = Importance {
+            datasets: vec![self.options.calibration.name.clone()],
+            chunks: (tokens.tokens.len() / tokens.length) as u32,
+            chunk_size: tokens.length as u32,
+            ..Importance::default()
+        };
+        let count = tokens.tokens.len() as f32;
+        for (index, info) in self.source.file.tensors().iter().enumerate() {
+            let Some(bytes) = self.journal.get(&squares_entry(index))? else { continue };
+            let sums: Vec<f32> = floats_of(&bytes).into_iter().map(|mean| mean * count).collect();
+            let squares = Squares { columns: sums.len(), sums, counts: vec![count] };
+            importance.tensors.insert(info.name.clone(), squares);
+        }
+        Ok(importance)
+    }
+}
+
+/// The journal's entry of the types.
+const TYPES: &str = "types";
+
+/// What a journal must have been written for: the same source and the same wishes.
+fn key(source: &str, options: &Options<'_>) -> Result<String, Error> {
+    let Options { target, effort, calibration, seed, memory, imatrix_in, .. } = options;
+    let imatrix = match imatrix_in {
+        Some(path) => sha256_of_files(&[path])?,
+        None => String::new(),
+    };
+    let text = sha256(calibration.content.as_bytes());
+    let version = env!("CARGO_PKG_VERSION");
+    Ok(format!("{version}\n{source}\n{target}\n{}\n{text}\n{seed}\n{memory:?}\n{imatrix}\n", effort.name()))
+}
+
+/// How long each stage took.
+#[derive(Debug)]
+pub(crate) struct Clock {
+    started: Instant,
+    last: Instant,
+    pub(crate) stages: Vec<Stage>,
+}
+
+impl Default for Clock {
+    fn default() -> Clock {
+        let now = Instant::now();
+        Clock { started: now, last: now, stages: Vec::new() }
+    }
+}
+
+impl Clock {
+    /// A stage has ended.
+    pub(crate) fn stage(&mut self, name: &str) {
+        let seconds = self.last.elapsed().as_secs_f64();
+        self.last = Instant::now();
+        self.stages.push(Stage { name: name.to_owned(), seconds });
+    }
+
+    /// Seconds since the start.
+    pub(crate) fn seconds(&self) -> f64 {
+        self.started.elapsed().as_secs_f64()
+    }
+}
