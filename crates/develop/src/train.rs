@@ -80,7 +80,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), String> {
         .map_err(|error| format!("cannot read {}: {error}", arguments.text.display()))?;
     let folder = beside(&arguments.file);
     let journal = Journal::open(&folder, &key(arguments, &text)).map_err(told)?;
-    let first = folder.join("start.gguf");
+    let first = journal.path("start.gguf");
     if !first.is_file() {
         let shape = Shape {
             layers: arguments.layers,

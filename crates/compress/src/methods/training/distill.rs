@@ -7,6 +7,7 @@ use super::student::{Matrix, Rounded, matrix};
 use super::tune::{Learner, Tuned, pick, split};
 use crate::error::Error;
 use crate::float::{Head, Source, Window, add_weight_gradient};
+use crate::journal::Journal;
 use crate::random::Random;
 use crate::train::{divergence, schedule};
 
@@ -62,13 +63,38 @@ impl Student {
         Ok(Student { blocks, output, output_norm: norm })
     }
 
+    fn state(&mut self, done: usize, before: f64) -> Vec<u8> {
+        let mut state = [(done as u64).to_le_bytes(), before.to_le_bytes()].concat();
+        self.latents().for_each(|latent| latent.state(&mut state));
+        state
+    }
+
+    fn restore(&mut self, state: &[u8]) -> Option<(usize, f64)> {
+        let (done, state) = state.split_first_chunk()?;
+        let (before, mut rest) = state.split_first_chunk()?;
+        for latent in self.latents() {
+            rest = latent.restore(rest)?;
+        }
+        Some((u64::from_le_bytes(*done) as usize, f64::from_le_bytes(*before)))
+    }
+
     fn latents(&mut self) -> impl Iterator<Item = &mut Latent> {
         self.blocks.iter_mut().flat_map(Rounded::matrices_mut).chain(self.output.learned())
     }
 }
 
+/// Steps between two states in the journal.
+const KEEP: usize = 100;
+/// The journal's entry: steps done, the divergence at the start, and the state of all that learns.
+const STATE: &str = "distilled";
+
 /// Trains `student` so that from `input`, the stream before its first block, it says what `teacher` says of `target`, the
-/// full-precision stream after the last one. What does not get better stays as it was.
+/// full-precision stream after the last one. What does not get better stays as it was. A killed run goes on from the state
+/// in the journal.
+///
+/// # Errors
+/// Those of [`Journal::put`].
+#[expect(clippy::too_many_arguments, reason = "two models, their text, and how to go about it")]
 pub fn distill(
     source: &Source,
     window: &Window,
@@ -76,8 +102,9 @@ pub fn distill(
     teacher: &Head,
     (input, target): (&[f32], &[f32]),
     options: &DistillOptions,
+    journal: &Journal,
     progress: &mut dyn FnMut(usize, usize),
-) -> Tuned {
+) -> Result<Tuned, Error> {
     let size = window.length * source.config.width;
     let (judges, mut order) = split(input.len() / size);
     student.latents().for_each(|latent| latent.restart(options.learn));
@@ -94,13 +121,23 @@ pub fn distill(
         }
         sum / judges.len() as f64
     };
-    let (start, before) = (student.clone(), judge(student));
+    let start = student.clone();
+    let (done, before) = match journal.get(STATE)?.and_then(|state| student.restore(&state)) {
+        Some(kept) => kept,
+        None => (0, judge(student)),
+    };
     let batches = order.len().div_ceil(options.windows);
     let steps = options.epochs * batches;
     let mut random = Random::new(options.seed);
     for step in 0..steps {
         if step % batches == 0 {
             random.shuffle(&mut order);
+        }
+        if step < done {
+            continue;
+        }
+        if step % KEEP == 0 && step > done {
+            journal.put(STATE, &student.state(step, before))?;
         }
         let chosen = &order[step % batches * options.windows..];
         let chosen = &chosen[..options.windows.min(chosen.len())];
@@ -121,10 +158,10 @@ pub fn distill(
     }
     let after = judge(student);
     if after < before {
-        return Tuned { before, after };
+        return Ok(Tuned { before, after });
     }
     *student = start;
-    Tuned { before, after: before }
+    Ok(Tuned { before, after: before })
 }
 
 /// One step.

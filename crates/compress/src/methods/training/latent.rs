@@ -135,7 +135,11 @@ impl Latent {
     /// Its bytes in the file, and what is behind them.
     pub fn state(&self, to: &mut Vec<u8>) {
         to.extend(self.bytes());
-        self.blocks.iter().for_each(|block| put_floats(to, &block.latent));
+        for block in &self.blocks {
+            [&block.latent, &block.moments.mean, &block.moments.square]
+                .into_iter()
+                .for_each(|part| put_floats(to, part));
+        }
     }
 
     /// Takes over the state of another one of the same start, and returns what follows it.
@@ -143,9 +147,12 @@ impl Latent {
         let (bytes, mut rest) = state.split_at_checked(self.blocks.len() * self.format.bytes)?;
         for (block, bytes) in self.blocks.iter_mut().zip(bytes.chunks_exact(self.format.bytes)) {
             block.codes = self.format.decode(bytes);
-            let (latent, after) = rest.split_at_checked(4 * block.latent.len())?;
-            block.latent = floats_of(latent);
-            rest = after;
+            let Moments { mean, square } = &mut block.moments;
+            for part in [&mut block.latent, mean, square] {
+                let (floats, after) = rest.split_at_checked(4 * part.len())?;
+                *part = floats_of(floats);
+                rest = after;
+            }
         }
         Some(rest)
     }

@@ -52,7 +52,7 @@ pub struct Progress {
 }
 
 /// Trains the model `rounded`, made from `original`, on `tokens`, whole windows and at least two. Finished blocks are in
-/// the journal, and are not trained again.
+/// the journal, and are not trained again; the whole model goes on from its last state there.
 ///
 /// # Errors
 /// Those of [`Source::block`] and [`Journal::put`].
@@ -97,7 +97,16 @@ pub fn train<'a>(
         let layers = student.blocks.len();
         let mut tell = |step, steps| progress(Progress { blocks: layers, step, steps });
         let streams = (first.as_slice(), target.as_slice());
-        whole = Some(distill(original, window, &mut student, &original.head()?, streams, options, &mut tell));
+        whole = Some(distill(
+            original,
+            window,
+            &mut student,
+            &original.head()?,
+            streams,
+            options,
+            journal,
+            &mut tell,
+        )?);
         for (layer, block) in student.blocks.iter().enumerate() {
             tensors.put_block(layer, block)?;
         }
