@@ -14,7 +14,7 @@ use crate::error::Error;
 
 /// The folder of one run.
 #[derive(Debug)]
-pub(crate) struct Journal {
+pub struct Journal {
     folder: PathBuf,
 }
 
@@ -23,7 +23,7 @@ impl Journal {
     ///
     /// # Errors
     /// [`Error::Io`], [`Error::Gguf`] for a full disk and the like.
-    pub(crate) fn open(folder: &Path, key: &str) -> Result<Journal, Error> {
+    pub fn open(folder: &Path, key: &str) -> Result<Journal, Error> {
         let journal = Journal { folder: folder.to_owned() };
         let kept = std::fs::read_to_string(journal.path(KEY)).ok();
         if kept.as_deref() != Some(key) {
@@ -36,7 +36,7 @@ impl Journal {
     }
 
     /// Where an entry is, for those that are written by others.
-    pub(crate) fn path(&self, name: &str) -> PathBuf {
+    pub fn path(&self, name: &str) -> PathBuf {
         self.folder.join(RUN).join(name)
     }
 
@@ -44,7 +44,7 @@ impl Journal {
     ///
     /// # Errors
     /// [`Error::Io`]; an entry that is not there is `None`.
-    pub(crate) fn get(&self, name: &str) -> Result<Option<Vec<u8>>, Error> {
+    pub fn get(&self, name: &str) -> Result<Option<Vec<u8>>, Error> {
         let path = self.path(name);
         let mut file = match std::fs::File::open(&path) {
             Ok(file) => file,
@@ -57,7 +57,7 @@ impl Journal {
     }
 
     /// Whether an entry is there.
-    pub(crate) fn has(&self, name: &str) -> bool {
+    pub fn has(&self, name: &str) -> bool {
         self.path(name).is_file()
     }
 
@@ -65,7 +65,7 @@ impl Journal {
     ///
     /// # Errors
     /// [`Error::Gguf`] for a full disk and the like.
-    pub(crate) fn put(&self, name: &str, bytes: &[u8]) -> Result<(), Error> {
+    pub fn put(&self, name: &str, bytes: &[u8]) -> Result<(), Error> {
         let mut file = AtomicFile::create(&self.path(name))?;
         file.write(bytes)?;
         Ok(file.finish()?)
@@ -75,7 +75,7 @@ impl Journal {
     ///
     /// # Errors
     /// Those of [`Journal::get`]. An entry that says nothing sensible counts as none.
-    pub(crate) fn value<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>, Error> {
+    pub fn value<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>, Error> {
         Ok(self.get(name)?.and_then(|bytes| serde_json::from_slice(&bytes).ok()))
     }
 
@@ -83,14 +83,14 @@ impl Journal {
     ///
     /// # Errors
     /// Those of [`Journal::put`].
-    pub(crate) fn put_value(&self, name: &str, value: &impl Serialize) -> Result<(), Error> {
+    pub fn put_value(&self, name: &str, value: &impl Serialize) -> Result<(), Error> {
         let path = self.path(name);
         let bytes = serde_json::to_vec(value).map_err(|source| Error::io("write", &path, source.into()))?;
         self.put(name, &bytes)
     }
 
     /// Forgets an entry that is no longer needed.
-    pub(crate) fn forget(&self, name: &str) {
+    pub fn forget(&self, name: &str) {
         // What stays behind is removed with the folder.
         let _ = std::fs::remove_file(self.path(name));
     }
@@ -99,7 +99,7 @@ impl Journal {
     ///
     /// # Errors
     /// [`Error::Io`].
-    pub(crate) fn remove(&self) -> Result<(), Error> {
+    pub fn remove(&self) -> Result<(), Error> {
         remove(&self.folder)
     }
 }

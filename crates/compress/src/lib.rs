@@ -2,6 +2,7 @@
 
 mod assemble;
 mod attest;
+mod bytes;
 mod calibration;
 pub mod certificate;
 mod error;
@@ -9,8 +10,8 @@ pub mod float;
 mod hessian;
 pub mod imatrix;
 mod inventory;
-mod journal;
-mod methods;
+pub mod journal;
+pub mod methods;
 mod options;
 mod pack;
 mod plan;
@@ -18,6 +19,7 @@ mod random;
 pub mod recipes;
 pub mod rounding;
 pub mod sample;
+pub mod train;
 mod walk;
 
 pub use error::Error;

@@ -4,6 +4,7 @@
 
 mod random_model;
 mod speed;
+mod train;
 
 use std::process::ExitCode;
 
@@ -16,12 +17,14 @@ enum Command {
     RandomModel(random_model::Arguments),
     /// Draw the table of speeds in README.md and the plot in docs/speed.svg from benches/record/speed.csv
     Speed,
+    Train(train::Arguments),
 }
 
 fn main() -> ExitCode {
     let result = match Command::parse() {
         Command::RandomModel(arguments) => random_model::run(&arguments),
         Command::Speed => speed::run(),
+        Command::Train(arguments) => train::run(&arguments),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,12 +1,13 @@
 //! The gradients of a decoder block, derived by hand: what training and the sensitivities of matrices are made of.
 //!
-//! Nothing is kept from the forward pass but the stream before the block: the stages are computed again, so that memory
-//! stays that of one block however many there are (Chen et al., 2016, arXiv 1604.06174).
+//! Who walks many blocks keeps the stream before each and computes its stages again ([`Block::backward`]), so that memory
+//! stays that of one block however many there are (Chen et al., 2016, arXiv 1604.06174). Who has the memory keeps a
+//! [`Trace`] and computes them once.
 
 use rayon::prelude::*;
 
 use super::attention::Attention;
-use super::block::{Block, Role, Setting};
+use super::block::{Block, Heads, Role, Setting};
 use super::pointwise;
 
 /// Told what a gradient needs: for every product its input `[token][columns]` and the gradient of its outcome
@@ -36,7 +37,43 @@ pub enum Norm {
     PostFeedForward,
 }
 
+/// What the backward pass needs of the forward pass of one block.
+#[derive(Debug)]
+pub struct Trace {
+    attention_input: Vec<f32>,
+    heads: Heads,
+    attended: Vec<f32>,
+    /// The stream between the halves.
+    middle: Vec<f32>,
+    feed_forward_input: Vec<f32>,
+    gate: Vec<f32>,
+    up: Vec<f32>,
+    hidden: Vec<f32>,
+}
+
 impl Block {
+    /// The forward pass, kept; `stream` is the stream before the block.
+    pub fn trace(&self, setting: &Setting<'_>, stream: &[f32]) -> Trace {
+        let attention_input = self.attention_input(setting, stream);
+        let heads = self.heads(setting, &attention_input);
+        let attention = Attention::of(setting.config, setting.layer, setting.length);
+        let attended = attention.forward(&heads.query, &heads.key, &heads.value);
+        let mut middle = stream.to_vec();
+        self.add_attention(setting, &attended, &mut middle);
+        let feed_forward_input = self.feed_forward_input(setting, &middle);
+        let gate = self.matrix(Role::Gate).forward(&feed_forward_input);
+        let up = self.matrix(Role::Up).forward(&feed_forward_input);
+        let hidden = self.activated(setting, gate.clone(), &up);
+        Trace { attention_input, heads, attended, middle, feed_forward_input, gate, up, hidden }
+    }
+
+    /// The stream after the block.
+    pub fn outcome(&self, setting: &Setting<'_>, trace: &Trace) -> Vec<f32> {
+        let mut stream = trace.middle.clone();
+        self.add_feed_forward(setting, &trace.hidden, &mut stream);
+        stream
+    }
+
     /// Turns `gradient` of the stream after the block into that before it; `stream` is the stream before the block,
     /// `[token][width]` both.
     pub fn backward(
@@ -46,18 +83,22 @@ impl Block {
         gradient: &mut [f32],
         observer: &mut dyn Observer,
     ) {
+        self.backward_along(setting, stream, self.trace(setting, stream), gradient, observer);
+    }
+
+    /// The same, where the forward pass was kept.
+    pub fn backward_along(
+        &self,
+        setting: &Setting<'_>,
+        stream: &[f32],
+        trace: Trace,
+        gradient: &mut [f32],
+        observer: &mut dyn Observer,
+    ) {
         let config = setting.config;
-        // Forward again.
-        let attention_input = self.attention_input(setting, stream);
-        let heads = self.heads(setting, &attention_input);
         let attention = Attention::of(config, setting.layer, setting.length);
-        let attended = attention.forward(&heads.query, &heads.key, &heads.value);
-        let mut middle = stream.to_vec();
-        self.add_attention(setting, &attended, &mut middle);
-        let feed_forward_input = self.feed_forward_input(setting, &middle);
-        let mut gate = self.matrix(Role::Gate).forward(&feed_forward_input);
-        let mut up = self.matrix(Role::Up).forward(&feed_forward_input);
-        let hidden = self.hidden(setting, &feed_forward_input);
+        let Trace { attention_input, heads, attended, middle, feed_forward_input, mut gate, mut up, hidden } =
+            trace;
 
         // The feed-forward half.
         let down = self.matrix(Role::Down);

@@ -5,6 +5,7 @@ use model::{Config, Rotation};
 use rayon::prelude::*;
 
 use super::attention::Attention;
+use super::backward::Norm;
 use super::linear::Linear;
 use super::pointwise;
 use crate::error::Error;
@@ -47,6 +48,20 @@ pub struct Norms {
     pub feed_forward: Vec<f32>,
     /// After the feed-forward block.
     pub post_feed_forward: Option<Vec<f32>>,
+}
+
+impl Norms {
+    /// The norm in this place, if the block has one there.
+    pub fn get_mut(&mut self, norm: Norm) -> Option<&mut Vec<f32>> {
+        match norm {
+            Norm::Attention => Some(&mut self.attention),
+            Norm::Query => self.query.as_mut(),
+            Norm::Key => self.key.as_mut(),
+            Norm::PostAttention => self.post_attention.as_mut(),
+            Norm::FeedForward => Some(&mut self.feed_forward),
+            Norm::PostFeedForward => self.post_feed_forward.as_mut(),
+        }
+    }
 }
 
 /// A decoder block: its norms and its matrices by [`Role`]. A gradient of one has the same form.
@@ -135,14 +150,16 @@ impl Block {
 
     /// What the down product is computed from.
     pub fn hidden(&self, setting: &Setting<'_>, input: &[f32]) -> Vec<f32> {
-        let mut hidden = self.matrix(Role::Gate).forward(input);
-        let up = self.matrix(Role::Up).forward(input);
+        let (gate, up) = (self.matrix(Role::Gate).forward(input), self.matrix(Role::Up).forward(input));
+        self.activated(setting, gate, &up)
+    }
+
+    pub(crate) fn activated(&self, setting: &Setting<'_>, mut gate: Vec<f32>, up: &[f32]) -> Vec<f32> {
         let width = self.matrix(Role::Gate).rows;
-        hidden
-            .par_chunks_mut(width)
+        gate.par_chunks_mut(width)
             .zip(up.par_chunks(width))
             .for_each(|(gate, up)| pointwise::activate(setting.config.activation, gate, up));
-        hidden
+        gate
     }
 
     /// Adds the feed-forward block's outcome to the stream.

@@ -11,7 +11,7 @@ mod source;
 #[cfg(test)]
 mod tests;
 
-pub use backward::{Norm, Observer};
+pub use backward::{Norm, Observer, Trace};
 pub(crate) use block::check_finite;
 pub use block::{Block, Norms, ROLES, Role, Setting};
 pub use head::Head;

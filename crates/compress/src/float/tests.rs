@@ -81,18 +81,6 @@ std::thread_local! {
     static ROWS: std::cell::RefCell<[usize; 7]> = const { std::cell::RefCell::new([0; 7]) };
 }
 
-fn norm_of(block: &mut Block, norm: Norm) -> &mut Vec<f32> {
-    let norms = &mut block.norms;
-    match norm {
-        Norm::Attention => &mut norms.attention,
-        Norm::Query => norms.query.as_mut().unwrap(),
-        Norm::Key => norms.key.as_mut().unwrap(),
-        Norm::PostAttention => norms.post_attention.as_mut().unwrap(),
-        Norm::FeedForward => &mut norms.feed_forward,
-        Norm::PostFeedForward => norms.post_feed_forward.as_mut().unwrap(),
-    }
-}
-
 /// The loss is a fixed random mix of all logits, whose gradient is known; every gradient that the block reports must be
 /// what a small step of a weight does to it.
 #[test]
@@ -156,13 +144,16 @@ fn gradients_are_what_small_steps_do() {
             let scale = 0.01;
             let got: f32 = gradient.iter().zip(&direction).map(|(a, b)| a * b * scale).sum();
             let mut step = |sign: f32| {
-                let before = norm_of(&mut block, *norm).clone();
-                norm_of(&mut block, *norm)
+                let before = block.norms.get_mut(*norm).unwrap().clone();
+                block
+                    .norms
+                    .get_mut(*norm)
+                    .unwrap()
                     .iter_mut()
                     .zip(&direction)
                     .for_each(|(w, d)| *w += sign * scale * d);
                 let loss = loss(&block, &stream);
-                *norm_of(&mut block, *norm) = before;
+                *block.norms.get_mut(*norm).unwrap() = before;
                 loss
             };
             let slope = (step(1.0) - step(-1.0)) / 2.0;

@@ -1,3 +1,4 @@
 //! The ways to round a matrix.
 
 pub(crate) mod gptq;
+pub mod training;

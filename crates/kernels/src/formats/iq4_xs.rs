@@ -21,6 +21,8 @@ use crate::simd::Simd;
 pub(crate) const VALUES: usize = 256;
 /// Bytes of a block.
 pub(crate) const BYTES: usize = 136;
+/// Where `d` stands.
+pub(crate) const HALVES: &[usize] = &[0];
 /// What a block can say.
 pub(crate) const GRID: Grid = Grid {
     group: 32,

@@ -69,6 +69,9 @@ enum Quantize {
         /// Chooses codes by plain rounding.
         round: fn(&[f32]) -> Codes,
         encode: fn(&Codes, &mut [u8]),
+        integers: block::Integers,
+        /// Where `d` and `dmin` stand in a block that has integer scales.
+        halves: &'static [usize],
     },
     /// There is no code for it: the formats whose values lie on a grid of many dimensions.
     Never,
@@ -103,7 +106,13 @@ macro_rules! format {
             values: $module::VALUES,
             bytes: $module::BYTES,
             dequantize: $module::dequantize,
-            quantize: Quantize::Block { grid: &$module::GRID, round: $module::round, encode: $module::encode },
+            quantize: Quantize::Block {
+                grid: &$module::GRID,
+                round: $module::round,
+                encode: $module::encode,
+                integers: $module::integers,
+                halves: $module::HALVES,
+            },
             fields: &[$(field($unit, $count)),+],
             arrange: $arrange,
             kernels: $kernels,
@@ -279,6 +288,39 @@ impl Format {
             Quantize::Block { encode, .. } => encode(codes, block),
             _ => panic!("{} has no grid", self.name),
         }
+    }
+
+    /// The codes that a block holds: [`Format::encode`] gives the same block.
+    ///
+    /// # Panics
+    /// If the format has no grid, or `block` is not of its size.
+    pub fn decode(&self, block: &[u8]) -> Codes {
+        assert_eq!(block.len(), self.bytes, "bytes of a {} block", self.name);
+        let Quantize::Block { grid, integers, halves, .. } = self.quantize else {
+            panic!("{} has no grid", self.name)
+        };
+        let mut codes = Codes::ZERO;
+        // With 1 for `d` and `dmin`, the scales and minimums of the integer view are the integers of the file.
+        let mut unit = [0; block::MOST_BYTES];
+        unit[..self.bytes].copy_from_slice(block);
+        halves.iter().for_each(|&at| {
+            block::put_f16(&mut unit, at, 1.0);
+        });
+        let (mut scale, mut min) = ([0.0; block::MOST_VALUES / 16], [0.0; block::MOST_VALUES / 16]);
+        let fine = self.values / 16;
+        integers(&unit[..self.bytes], &mut codes.q[..self.values], &mut scale[..fine], &mut min[..fine]);
+        match *halves {
+            [] => (codes.d, codes.dmin) = (scale[0], min[0]),
+            [d, ref dmin @ ..] => {
+                codes.d = block::f16_at(block, d);
+                codes.dmin = dmin.first().map_or(0.0, |&at| block::f16_at(block, at));
+                for g in 0..self.values / grid.group {
+                    codes.scale[g] = scale[g * grid.group / 16] as i8;
+                    codes.min[g] = min[g * grid.group / 16] as u8;
+                }
+            }
+        }
+        codes
     }
 
     /// Bytes of the interleaved form: rows are padded to a multiple of 16.

@@ -23,6 +23,8 @@ use crate::simd::Simd;
 pub(crate) const VALUES: usize = 256;
 /// Bytes of a block.
 pub(crate) const BYTES: usize = 110;
+/// Where `d` stands.
+pub(crate) const HALVES: &[usize] = &[108];
 /// What a block can say.
 pub(crate) const GRID: Grid = Grid {
     group: 16,

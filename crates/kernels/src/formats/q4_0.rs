@@ -17,6 +17,8 @@ use crate::simd::Simd;
 pub(crate) const VALUES: usize = 32;
 /// Bytes of a block.
 pub(crate) const BYTES: usize = 18;
+/// There are no integer scales.
+pub(crate) const HALVES: &[usize] = &[];
 /// What a block can say.
 pub(crate) const GRID: Grid = Grid {
     group: VALUES,

@@ -20,6 +20,8 @@ use crate::simd::Simd;
 pub(crate) const VALUES: usize = 256;
 /// Bytes of a block.
 pub(crate) const BYTES: usize = 144;
+/// Where `d` and `dmin` stand.
+pub(crate) const HALVES: &[usize] = &[0, 2];
 /// What a block can say.
 pub(crate) const GRID: Grid = Grid {
     group: 32,

@@ -245,6 +245,9 @@ fn encoded_codes_are_read_to_the_bit() {
             }
             codes.q[..format.values].fill_with(|| levels[random(levels.len())]);
             format.encode(&codes, &mut block);
+            let mut again = vec![0; format.bytes];
+            format.encode(&format.decode(&block), &mut again);
+            assert_eq!(again, block, "{format:?} decoded and encoded again");
             format.dequantize_row(&block, &mut got);
             for (i, got) in got.iter().enumerate() {
                 let said = codes.value(grid, i);
