@@ -16,7 +16,7 @@ use crate::error::Error;
 use crate::float::Source;
 use crate::inventory::values;
 use crate::journal::Journal;
-use crate::options::{Options, Progress};
+use crate::options::{Effort, Options, Progress};
 use crate::pack::Clock;
 use crate::plan::Decision;
 use crate::walk::{Outcome, outcome_entry};
@@ -109,10 +109,11 @@ pub(crate) fn attest(run: Attest<'_>) -> Result<Certificate, Error> {
             plain_error: outcome.map(|outcome| outcome.plain_error / outcome.power),
             error: outcome.map(|outcome| outcome.error / outcome.power),
             on_grid,
-            method: match (rounded, outcome) {
-                (false, _) => "kept",
-                (true, Some(_)) => "gptq",
-                (true, None) => "importance",
+            method: match (rounded, outcome, options.effort) {
+                (false, ..) => "kept",
+                (true, None, _) => "importance",
+                (true, Some(_), Effort::Best) => "gptq, trained",
+                (true, Some(_), _) => "gptq",
             }
             .to_owned(),
         });

@@ -14,6 +14,7 @@ use crate::float::Source;
 use crate::imatrix::{Importance, Squares};
 use crate::inventory::{self, Kind};
 use crate::journal::Journal;
+use crate::methods::training::{self, DistillOptions, TrainingOptions, TuneOptions};
 use crate::options::{Effort, Options, Progress, Target, work_folder};
 use crate::plan::{self, Decision, Sensitivities};
 use crate::rounding::Search;
@@ -101,8 +102,16 @@ impl<'a> Run<'a> {
         };
         let progress = self.options.progress;
         let mut tell = |done, total| progress(Progress { stage: "writing", done, total });
-        parts.write(self.team, self.target, &mut tell)?;
+        let trains = careful && self.options.effort == Effort::Best;
+        let rounded = if trains { self.journal.path("rounded.gguf") } else { self.target.to_owned() };
+        if !(trains && rounded.exists()) {
+            parts.write(self.team, &rounded, &mut tell)?;
+        }
         self.clock.stage("writing");
+        if trains {
+            self.train(&rounded)?;
+            self.clock.stage("training");
+        }
         let plain = self.journal.path("plain.gguf");
         if careful {
             // What the care was worth shows beside the same types by importance alone.
@@ -157,6 +166,36 @@ impl<'a> Run<'a> {
             types.iter().map(|decision| decision.map(|kept| (kept.format.id, kept.divergence))).collect();
         self.journal.put_value(TYPES, &kept)?;
         Ok(types)
+    }
+
+    /// Trains what was rounded, and writes what came of it to the target.
+    fn train(&self, rounded: &Path) -> Result<(), Error> {
+        let Some(tokens) = &self.tokens else { return Ok(()) };
+        let window = self.source.window(tokens.length);
+        let rounded = Source::open(rounded)?;
+        let seed = self.options.seed;
+        let options = TrainingOptions {
+            tune: TuneOptions { seed, ..TuneOptions::default() },
+            distill: Some(DistillOptions { seed, ..DistillOptions::default() }),
+        };
+        let layers = self.source.config.layers.len() as u64;
+        let progress = self.options.progress;
+        let mut tell = |at: training::Progress| {
+            // The whole model at once takes about as long as all its blocks one by one.
+            let (blocks, step, steps) = (at.blocks as u64, at.step as u64, at.steps.max(1) as u64);
+            let done = if blocks < layers { blocks * steps + step } else { layers * (steps + step) };
+            progress(Progress { stage: "training", done, total: 2 * layers * steps });
+        };
+        let (tensors, _) = training::train(
+            &self.source,
+            &rounded,
+            &window,
+            &tokens.tokens,
+            &options,
+            &self.journal,
+            &mut tell,
+        )?;
+        tensors.write(self.target)
     }
 
     /// Rounds with care, and returns what the inputs were like.

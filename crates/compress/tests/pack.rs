@@ -145,6 +145,25 @@ fn goes_on_after_a_kill() {
     assert_eq!(std::fs::read(target).unwrap(), std::fs::read(other).unwrap());
 }
 
+/// Training never makes it worse than what rounding gave, and leaves a file of the same types.
+#[test]
+fn training() {
+    let place = Place::new();
+    let source = place.model("llama");
+    let types = |path: &Path| -> Vec<u32> {
+        gguf::File::open(path).unwrap().tensors().iter().map(|info| info.type_id).collect()
+    };
+    let (good, best) = (place.path("good.gguf"), place.path("best.gguf"));
+    let wish = || Target::Recipe("Q2_K".to_owned());
+    run(&source, &good, wish(), Effort::Good).unwrap();
+    let trained = run(&source, &best, wish(), Effort::Best).unwrap().certificate;
+    assert_eq!(types(&good), types(&best));
+    assert_ne!(std::fs::read(good).unwrap(), std::fs::read(&best).unwrap());
+    assert!(trained.tensors.iter().any(|tensor| tensor.method == "gptq, trained"));
+    assert!(trained.won_back.unwrap().share > 0.0);
+    assert!(compress::certificate::check(&best).unwrap().passed());
+}
+
 /// Experts are rounded by importance, with no calibration.
 #[test]
 fn experts() {

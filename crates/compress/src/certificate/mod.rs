@@ -155,8 +155,8 @@ pub struct Tensor {
     /// Predicted KL divergence in nats if this tensor alone were rounded to its type; none for what is kept exact.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sensitivity: Option<f64>,
-    /// Squared error of plain rounding, weighted by the importance of each column, as a share of the weighted squares
-    /// of the values; none for what is kept exact.
+    /// Squared error of the product with the calibration text's activations, had each value been rounded by itself,
+    /// weighted by the importance of its column, as a share of the product's squares; none where that was not measured.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub plain_error: Option<f64>,
     /// The same of what was stored.
