@@ -12,9 +12,9 @@ use crate::certificate::{Certificate, Stage, sha256, sha256_of_files};
 use crate::error::Error;
 use crate::float::Source;
 use crate::imatrix::{Importance, Squares};
-use crate::inventory::{self, Kind};
+use crate::inventory::{self, Kind, values};
 use crate::journal::Journal;
-use crate::methods::training::{self, DistillOptions, TrainingOptions, TuneOptions};
+use crate::methods::training::{self, DistillOptions, Learn, TrainingOptions, TuneOptions};
 use crate::options::{Effort, Options, Progress, Target, work_folder};
 use crate::plan::{self, Decision, Sensitivities};
 use crate::rounding::Search;
@@ -176,7 +176,7 @@ impl<'a> Run<'a> {
         let seed = self.options.seed;
         let options = TrainingOptions {
             tune: TuneOptions { seed, ..TuneOptions::default() },
-            distill: Some(DistillOptions { seed, ..DistillOptions::default() }),
+            distill: Some(DistillOptions { seed, learn: self.what_learns(), ..DistillOptions::default() }),
         };
         let layers = self.source.config.layers.len() as u64;
         let progress = self.options.progress;
@@ -196,6 +196,13 @@ impl<'a> Run<'a> {
             &mut tell,
         )?;
         tensors.write(self.target)
+    }
+
+    /// Levels win back most, but all of them and their moments have to lie in memory at once.
+    fn what_learns(&self) -> Learn {
+        let parameters: u64 = self.source.file.tensors().iter().map(values).sum();
+        let memory = self.options.memory.unwrap_or(TRAINING_MEMORY);
+        if parameters * BYTES_PER_LEARNED_WEIGHT <= memory { Learn::All } else { Learn::Scales }
     }
 
     /// Rounds with care, and returns what the inputs were like.
@@ -230,6 +237,12 @@ impl<'a> Run<'a> {
         Ok(importance)
     }
 }
+
+/// Memory that training may take where nobody says.
+const TRAINING_MEMORY: u64 = 4 << 30;
+
+/// A weight as it is, as it learns, its gradient and two moments, and what the original has for it.
+const BYTES_PER_LEARNED_WEIGHT: u64 = 24;
 
 /// The journal's entry of the types.
 const TYPES: &str = "types";
