@@ -108,6 +108,22 @@ fn budgets() {
     assert!(std::fs::metadata(smallest).unwrap().len() <= least);
 }
 
+/// Rows that no block divides become halves, and the others carry the budget.
+#[test]
+fn rows_of_any_length() {
+    let place = Place::new();
+    let (source, target) = (place.path("odd.gguf"), place.path("small.gguf"));
+    tiny_model(&TinyOptions { feed_forward: 172, ..TinyOptions::new("llama") }).write(&source);
+    let types = |wish: Target| {
+        run(&source, &target, wish, Effort::Good).unwrap();
+        let file = gguf::File::open(&target).unwrap();
+        ["blk.0.ffn_down.weight", "blk.0.ffn_up.weight"].map(|name| file.tensor(name).unwrap().type_id)
+    };
+    let [down, up] = types(Target::Bits(10.0));
+    assert!(down == 1 && up != 1 && up != 0, "{down} {up}");
+    assert_eq!(types(Target::Recipe("Q4_0".to_owned())), [1, 2]);
+}
+
 /// Packing again to the types that are there changes no bit.
 #[test]
 fn what_lies_on_the_grid_stays() {

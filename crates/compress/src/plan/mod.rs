@@ -17,9 +17,10 @@ use predict::{Candidate, candidates};
 pub(crate) use sensitivity::Sensitivities;
 
 /// The types that a plan chooses from: those whose products have vector code everywhere, so that a smaller file is also a
-/// faster one.
-const TYPES: [&str; 12] =
-    ["Q2_K", "Q3_K", "Q4_0", "IQ4_NL", "IQ4_XS", "Q4_K", "Q4_1", "Q5_0", "Q5_1", "Q5_K", "Q6_K", "Q8_0"];
+/// faster one. Halves are for rows that no block divides.
+const TYPES: [&str; 13] = [
+    "Q2_K", "Q3_K", "Q4_0", "IQ4_NL", "IQ4_XS", "Q4_K", "Q4_1", "Q5_0", "Q5_1", "Q5_K", "Q6_K", "Q8_0", "F16",
+];
 
 /// What a tensor becomes.
 #[derive(Clone, Copy, Debug)]
