@@ -1,5 +1,11 @@
 //! Floats as the journal keeps them.
 
+pub(crate) fn bytes_of(values: &[f32]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(size_of_val(values));
+    put_floats(&mut bytes, values);
+    bytes
+}
+
 pub(crate) fn put_floats(to: &mut Vec<u8>, values: &[f32]) {
     to.extend(values.iter().flat_map(|value| value.to_le_bytes()));
 }

@@ -7,6 +7,7 @@ use kernels::Team;
 
 use crate::assemble::Parts;
 use crate::attest::{Attest, attest};
+use crate::bytes::floats_of;
 use crate::calibration::Tokens;
 use crate::certificate::{Certificate, Stage, sha256, sha256_of_files};
 use crate::error::Error;
@@ -18,7 +19,7 @@ use crate::methods::training::{self, DistillOptions, Learn, TrainingOptions, Tun
 use crate::options::{Effort, Options, Progress, Target, work_folder};
 use crate::plan::{self, Decision, Sensitivities};
 use crate::rounding::Search;
-use crate::walk::{Walk, floats_of, squares_entry};
+use crate::walk::{Walk, squares_entry};
 
 /// What was made.
 #[derive(Debug)]

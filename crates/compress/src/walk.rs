@@ -7,6 +7,7 @@
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
+use crate::bytes::{bytes_of, floats_of};
 use crate::calibration::Tokens;
 use crate::error::Error;
 use crate::float::{Block, Role, Setting, Source, check_finite, dequantize};
@@ -266,12 +267,4 @@ fn factor(input: &[f32], columns: usize) -> Result<(Factor, Vec<f32>), Error> {
     let mut hessian = Hessian::new(columns);
     hessian.add(input);
     Ok((hessian.factor()?, hessian.diagonal()))
-}
-
-fn bytes_of(values: &[f32]) -> Vec<u8> {
-    values.iter().flat_map(|value| value.to_le_bytes()).collect()
-}
-
-pub(crate) fn floats_of(bytes: &[u8]) -> Vec<f32> {
-    bytes.as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect()
 }
