@@ -7,7 +7,7 @@
 use std::io::Read;
 
 use kernels::Team;
-use model::Model;
+use model::{KvType, Model};
 
 use crate::distribution::{Normaliser, divergence, logit_of, top};
 use crate::error::Error;
@@ -63,7 +63,9 @@ pub fn against(
     same_vocabulary(tested, reference)?;
     let windows = Windows::of_text(&tested.tokenizer, text, options)?;
     let vocabulary = tested.config.vocabulary;
-    let mut runner = Runner::new(reference, team, windows.context(), options)?;
+    // What a coarser cache costs must not hide in a reference that has it too.
+    let exact = Options { kv_type: KvType::F16, ..*options };
+    let mut runner = Runner::new(reference, team, windows.context(), &exact)?;
     compare(tested, team, &windows, options, progress, &mut |piece, tested_logits| {
         if piece.starts_window {
             runner.start(piece.before)?;

@@ -27,7 +27,7 @@ pub struct Options {
     pub context: usize,
     /// Only so many windows from the text's start; all if `None`.
     pub windows: Option<usize>,
-    /// The number format of the KV cache.
+    /// The number format of the tested model's KV cache; that of a reference is always halves.
     pub kv_type: model::KvType,
 }
 

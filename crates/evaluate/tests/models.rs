@@ -139,6 +139,21 @@ fn a_model_agrees_with_itself() {
     assert_eq!(got.tested, got.reference);
 }
 
+/// The cost of a coarse cache shows beside the model's own exact one, more of it the coarser.
+#[test]
+fn a_coarse_cache_costs() {
+    let model = open(&TinyOptions { head_dim: 32, ..TinyOptions::new("qwen2") });
+    let cost = |kv_type| {
+        let options = Options { kv_type, ..options() };
+        let got = against(&model, &model, &Team::new(2), TEXT, &options, &mut silent).unwrap();
+        let exact = perplexity(&model, &Team::new(2), TEXT, &self::options(), &mut silent).unwrap();
+        assert_eq!(got.reference, exact);
+        got.kl_mean
+    };
+    let [f16, q8_0, q4_0] = KvType::ALL.map(cost);
+    assert!(f16 == 0.0 && q8_0 > 0.0 && q4_0 > q8_0, "{f16} {q8_0} {q4_0}");
+}
+
 /// Writes a model's distributions as the well-known tool saves them.
 fn save(model: &Model, windows: usize) -> (tempfile::TempDir, PathBuf) {
     let tokens = model.tokenizer.encode(TEXT, Encode { add_special: true, parse_special: false });
