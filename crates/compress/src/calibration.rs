@@ -56,26 +56,21 @@ impl Tokens {
             Some(memory) => most.min(fitting(source, memory)?),
             None => most,
         };
-        let taken = windows.min(most / length).max(1);
-        let tokens = (0..taken)
-            .flat_map(|index| {
-                let window = index * windows / taken;
-                all[window * length..(window + 1) * length].iter().copied()
-            })
-            .collect();
-        Ok(Tokens { tokens, length })
+        Ok(Tokens { tokens: all, length }.spread(most))
     }
 
     /// Some windows from all over the text, for sensitivities.
     pub(crate) fn sample(&self) -> Vec<u32> {
-        let windows = self.tokens.len() / self.length;
-        let taken = windows.min(SENSITIVITY_TOKENS / self.length).max(1);
-        (0..taken)
-            .flat_map(|index| {
-                let window = index * windows / taken;
-                self.tokens[window * self.length..(window + 1) * self.length].iter().copied()
-            })
-            .collect()
+        self.spread(SENSITIVITY_TOKENS).tokens
+    }
+
+    /// Whole windows at even distances, one at least, of `most` tokens at most.
+    fn spread(&self, most: usize) -> Tokens {
+        let Tokens { ref tokens, length } = *self;
+        let windows = tokens.len() / length;
+        let taken = windows.min(most / length).max(1);
+        let window = |index: usize| &tokens[index * windows / taken * length..][..length];
+        Tokens { tokens: (0..taken).flat_map(window).copied().collect(), length }
     }
 }
 

@@ -6,7 +6,6 @@ use gguf::TensorInfo;
 use model::Stored;
 use model::weights::FeedForward;
 
-use crate::error::Error;
 use crate::float::{ROLES, Role, Source};
 
 /// Some rows of a tensor that are a product's matrix: most tensors are one, a merged one has several.
@@ -39,10 +38,7 @@ pub(crate) enum Kind {
 }
 
 /// The kinds of all tensors of `source`, in the order of the file.
-///
-/// # Errors
-/// Those of [`Source::stored`].
-pub(crate) fn kinds(source: &Source) -> Result<Vec<Kind>, Error> {
+pub(crate) fn kinds(source: &Source) -> Vec<Kind> {
     let tensors = source.file.tensors();
     let mut kinds = vec![Kind::Exact; tensors.len()];
     let (output, embedding) = (source.weights.output.matrix.tensor, source.weights.embedding.tensor);
@@ -74,7 +70,7 @@ pub(crate) fn kinds(source: &Source) -> Result<Vec<Kind>, Error> {
             }
         }
     }
-    Ok(kinds)
+    kinds
 }
 
 /// Values of a tensor.

@@ -3,7 +3,6 @@
 //! A folder beside the target holds the key of the run (what was asked of which source), the finished tensors, and the
 //! stream of the calibration text after the last finished block. Every file appears whole or not at all.
 
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use gguf::AtomicFile;
@@ -46,14 +45,11 @@ impl Journal {
     /// [`Error::Io`]; an entry that is not there is `None`.
     pub fn get(&self, name: &str) -> Result<Option<Vec<u8>>, Error> {
         let path = self.path(name);
-        let mut file = match std::fs::File::open(&path) {
-            Ok(file) => file,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            Err(source) => return Err(Error::io("open", &path, source)),
-        };
-        let mut bytes = Vec::new();
-        file.read_to_end(&mut bytes).map_err(|source| Error::io("read", &path, source))?;
-        Ok(Some(bytes))
+        match std::fs::read(&path) {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(Error::io("read", &path, source)),
+        }
     }
 
     /// Whether an entry is there.

@@ -63,11 +63,10 @@ impl<'a> Run<'a> {
     ) -> Result<Run<'a>, Error> {
         let clock = Clock::default();
         let source = Source::open(path)?;
-        let kinds = inventory::kinds(&source)?;
+        let kinds = inventory::kinds(&source);
         // What a plan needs is asked of it now, so that an impossible wish is refused at once.
         plan::check(&source, &kinds, options.target)?;
-        let careful = options.effort != Effort::Fast && options.imatrix_in.is_none();
-        let tokens = match careful || !matches!(options.target, Target::Recipe(_)) {
+        let tokens = match careful(options) || !matches!(options.target, Target::Recipe(_)) {
             true => Some(Tokens::of(&source, options.calibration, options.effort, options.memory)?),
             false => None,
         };
@@ -85,7 +84,7 @@ impl<'a> Run<'a> {
 
     fn finish(mut self) -> Result<Packed, Error> {
         let types = self.types()?;
-        let careful = self.options.effort != Effort::Fast && self.options.imatrix_in.is_none();
+        let careful = careful(self.options);
         let importance = match self.options.imatrix_in {
             Some(path) => Some(Importance::open(path)?),
             None if careful => Some(self.walk(&types)?),
@@ -237,6 +236,11 @@ impl<'a> Run<'a> {
         }
         Ok(importance)
     }
+}
+
+/// Whether matrices are rounded on the calibration text, not by importance alone.
+fn careful(options: &Options<'_>) -> bool {
+    options.effort != Effort::Fast && options.imatrix_in.is_none()
 }
 
 /// Memory that training may take where nobody says.

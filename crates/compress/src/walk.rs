@@ -168,33 +168,27 @@ impl Walk<'_> {
         let sample = |values: &[f32]| -> Vec<f32> {
             values.chunks_exact(columns).step_by(SAMPLE).flatten().copied().collect()
         };
-        let before = sample(weight);
-        let (mut plain_bytes, mut plain) =
-            (vec![0; format.row_bytes(columns) * (before.len() / columns)], vec![0.0; before.len()]);
+        let row_bytes = format.row_bytes(columns);
         let rounding =
             Rounding { format, importance: Some(squares), by_magnitude: false, search: Search::Fast };
-        before
-            .par_chunks(columns)
-            .zip(plain.par_chunks_mut(columns).zip(plain_bytes.par_chunks_mut(format.row_bytes(columns))))
-            .for_each(|(row, (plain, bytes))| {
+        let plainly = |values: &mut [f32]| {
+            let mut bytes = vec![0; values.len() / columns * row_bytes];
+            values.par_chunks_mut(columns).zip(bytes.par_chunks_mut(row_bytes)).for_each(|(row, bytes)| {
                 rounding.row(row, bytes);
-                format.dequantize_row(bytes, plain);
+                format.dequantize_row(bytes, row);
             });
+            bytes
+        };
+        let before = sample(weight);
+        let mut plain = before.clone();
+        plainly(&mut plain);
         let bytes = match format.grid() {
             Some(grid) => {
                 let rounded = gptq::compensate(format, grid, weight, factor, self.search);
                 *weight = rounded.values;
                 rounded.bytes
             }
-            None => {
-                let mut bytes = vec![0; weight.len() / columns * format.row_bytes(columns)];
-                let rows = weight.par_chunks_mut(columns);
-                rows.zip(bytes.par_chunks_mut(format.row_bytes(columns))).for_each(|(row, bytes)| {
-                    rounding.row(row, bytes);
-                    format.dequantize_row(bytes, row);
-                });
-                bytes
-            }
+            None => plainly(weight),
         };
         let outcome = Outcome {
             error: gptq::loss(&before, &sample(weight), factor),

@@ -241,7 +241,7 @@ pub struct KvMeasurement {
 /// What packing took. Figures of one machine on one day.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Cost {
-    /// Seconds from start to end, those of interrupted runs included.
+    /// Seconds from start to end of the run that finished.
     pub seconds: f64,
     /// Seconds of each stage.
     pub stages: Vec<Stage>,

@@ -140,8 +140,8 @@ fn by_budget(
     budget: u64,
     sensitivities: Option<&Sensitivities>,
 ) -> Result<Vec<Option<Decision>>, Error> {
-    let architecture = || source.config.architecture.clone();
-    let sensitivities = sensitivities.ok_or_else(|| Error::Experts { architecture: architecture() })?;
+    let experts = || Error::Experts { architecture: source.config.architecture.clone() };
+    let sensitivities = sensitivities.ok_or_else(experts)?;
     let mut fixed = header_bytes(source);
     let mut items: Vec<(usize, Vec<Candidate>)> = Vec::new();
     for (index, (info, kind)) in source.file.tensors().iter().zip(kinds).enumerate() {

@@ -8,7 +8,7 @@
 use rayon::prelude::*;
 
 use crate::error::Error;
-use crate::float::{Norm, Observer, Role, Source};
+use crate::float::{Norm, Observer, ROLES, Role, Source};
 use crate::random::Random;
 
 /// The second moments around one matrix.
@@ -24,7 +24,7 @@ pub(crate) struct Sensitivity {
 #[derive(Clone, Debug)]
 pub(crate) struct Sensitivities {
     /// By layer, then by role.
-    pub(crate) blocks: Vec<[Sensitivity; crate::float::ROLES.len()]>,
+    pub(crate) blocks: Vec<[Sensitivity; ROLES.len()]>,
     /// Of the output matrix.
     pub(crate) output: Sensitivity,
     /// Of the embedding: `rows` counts how often each token of the vocabulary comes, `columns` has the gradient's mean
@@ -49,8 +49,8 @@ fn add_squares(to: &mut Vec<f32>, x: &[f32], columns: usize) {
 }
 
 struct Gather<'a> {
-    sizes: [(usize, usize); crate::float::ROLES.len()],
-    to: &'a mut [Sensitivity; crate::float::ROLES.len()],
+    sizes: [(usize, usize); ROLES.len()],
+    to: &'a mut [Sensitivity; ROLES.len()],
 }
 
 impl Observer for Gather<'_> {
@@ -90,10 +90,10 @@ impl Sensitivities {
             progress(layer + 1, 3 * layers);
         }
         let (mut gradient, output) = output_side(source, &streams[layers], seed)?;
-        let mut blocks = vec![<[Sensitivity; crate::float::ROLES.len()]>::default(); layers];
+        let mut blocks = vec![<[Sensitivity; ROLES.len()]>::default(); layers];
         for layer in (0..layers).rev() {
             let block = source.block(layer)?;
-            let sizes = crate::float::ROLES.map(|role| (block.matrix(role).rows, block.matrix(role).columns));
+            let sizes = ROLES.map(|role| (block.matrix(role).rows, block.matrix(role).columns));
             let mut gather = Gather { sizes, to: &mut blocks[layer] };
             block.backward(&source.setting(&window, layer), &streams[layer], &mut gradient, &mut gather);
             streams.truncate(layer + 1);

@@ -5,6 +5,7 @@ use std::path::Path;
 use gguf::{Metadata, TensorSpec, Value, Writer};
 
 use super::vocabulary;
+use crate::bytes::bytes_of;
 use crate::error::Error;
 use crate::float::{Block, Head, Linear, Norms, ROLES, Source};
 use crate::random::Random;
@@ -150,8 +151,7 @@ pub fn write(path: &Path, metadata: &Metadata, parameters: &Parameters) -> Resul
     let specs = specs(parameters);
     let mut writer = Writer::create(path, metadata, &specs)?;
     for (spec, tensor) in specs.iter().zip(parameters.tensors()) {
-        let bytes: Vec<u8> = tensor.iter().flat_map(|value| value.to_le_bytes()).collect();
-        writer.write_tensor(&spec.name, &bytes)?;
+        writer.write_tensor(&spec.name, &bytes_of(tensor))?;
     }
     Ok(writer.finish()?)
 }

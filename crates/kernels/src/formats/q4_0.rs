@@ -10,7 +10,7 @@
 use super::block::{self, Fields, f16_at, put_f16};
 use super::codes::{Codes, Grid, Levels, Minimums, Scales};
 use super::lanes::{Lanes, Sink, nibbles, step_bytes};
-use super::rounding::{inverse, peak, stored};
+use super::rounding;
 use crate::simd::Simd;
 
 /// Values in a block.
@@ -45,13 +45,7 @@ pub(crate) fn integers(block: &[u8], q: &mut [i8], scale: &mut [f32], min: &mut 
 
 /// Plain rounding: the value of largest magnitude becomes level -8.
 pub(crate) fn round(values: &[f32]) -> Codes {
-    let d = peak(values) / -8.0;
-    let mut codes = Codes { d: stored(d), ..Codes::ZERO };
-    let per_step = inverse(d);
-    for (q, x) in codes.q.iter_mut().zip(values) {
-        *q = (x * per_step + 8.5).clamp(0.0, 15.0) as i8 - 8;
-    }
-    codes
+    rounding::peaked(values, &GRID)
 }
 
 /// The block of these codes.

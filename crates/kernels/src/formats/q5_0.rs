@@ -13,7 +13,7 @@ use super::codes::{Codes, Grid, Levels, Minimums, Scales};
 use super::lanes::{
     Lanes, Sink, arrange_fifth_bits, bit_as_fifth, for_each_step, high_nibble, low_nibble, step_bytes,
 };
-use super::rounding::{inverse, peak, stored};
+use super::rounding;
 use crate::simd::Simd;
 
 /// Values in a block.
@@ -49,13 +49,7 @@ pub(crate) fn integers(block: &[u8], q: &mut [i8], scale: &mut [f32], min: &mut 
 
 /// Plain rounding: the value of largest magnitude becomes level -16.
 pub(crate) fn round(values: &[f32]) -> Codes {
-    let d = peak(values) / -16.0;
-    let mut codes = Codes { d: stored(d), ..Codes::ZERO };
-    let per_step = inverse(d);
-    for (q, x) in codes.q.iter_mut().zip(values) {
-        *q = (x * per_step + 16.5).clamp(0.0, 31.0) as i8 - 16;
-    }
-    codes
+    rounding::peaked(values, &GRID)
 }
 
 /// The block of these codes.

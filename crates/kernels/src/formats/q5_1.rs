@@ -14,7 +14,7 @@ use super::codes::{Codes, Grid, Levels, Minimums, Scales};
 use super::lanes::{
     Lanes, Sink, arrange_fifth_bits, bit_as_fifth, for_each_step, high_nibble, low_nibble, step_bytes,
 };
-use super::rounding::{inverse, range, stored};
+use super::rounding;
 use crate::simd::Simd;
 
 /// Values in a block.
@@ -50,14 +50,7 @@ pub(crate) fn integers(block: &[u8], q: &mut [i8], scale: &mut [f32], min: &mut 
 
 /// Plain rounding of the values' range.
 pub(crate) fn round(values: &[f32]) -> Codes {
-    let (low, high) = range(values);
-    let d = (high - low) / 31.0;
-    let mut codes = Codes { d: stored(d), dmin: stored(-low), ..Codes::ZERO };
-    let per_step = inverse(d);
-    for (q, x) in codes.q.iter_mut().zip(values) {
-        *q = ((x - low) * per_step + 0.5).min(31.0) as i8;
-    }
-    codes
+    rounding::ranged(values, &GRID)
 }
 
 /// The block of these codes.

@@ -47,6 +47,32 @@ pub(crate) fn nearest(values: &[f32], mut codes: Codes, grid: &Grid) -> Codes {
     codes
 }
 
+/// Rounds to a grid of one scale and signed levels: the value of largest magnitude becomes the lowest level.
+pub(crate) fn peaked(values: &[f32], grid: &Grid) -> Codes {
+    let (lowest, highest) = grid.levels.ends();
+    let d = peak(values) / f32::from(lowest);
+    let mut codes = Codes { d: stored(d), ..Codes::ZERO };
+    let (per_step, top, shift) =
+        (inverse(d), f32::from(highest) - f32::from(lowest), 0.5 - f32::from(lowest));
+    for (q, x) in codes.q.iter_mut().zip(values) {
+        *q = (x * per_step + shift).clamp(0.0, top) as i8 + lowest;
+    }
+    codes
+}
+
+/// Rounds to a grid of one scale and one minimum: the values' range becomes that of the levels.
+pub(crate) fn ranged(values: &[f32], grid: &Grid) -> Codes {
+    let highest = f32::from(grid.levels.ends().1);
+    let (low, high) = range(values);
+    let d = (high - low) / highest;
+    let mut codes = Codes { d: stored(d), dmin: stored(-low), ..Codes::ZERO };
+    let per_step = inverse(d);
+    for (q, x) in codes.q.iter_mut().zip(values) {
+        *q = ((x - low) * per_step + 0.5).min(highest) as i8;
+    }
+    codes
+}
+
 /// Rounds to a grid of signed levels and signed scales. The peaks of the groups go to the lowest level, since a two's
 /// complement field reaches one level further down than up; so does the peak of the scales.
 pub(crate) fn symmetric(values: &[f32], grid: &Grid) -> Codes {
