@@ -8,9 +8,10 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use kernels::Team;
-use model::{Logits, Model, Workspace};
+use model::Model;
 
 use crate::error::Error;
+use crate::pass::Pass;
 use crate::session::{EndReason, Session, SessionOptions};
 use crate::speculation::{DraftEngine, PassCosts, check_vocabulary};
 use crate::threads::default_threads;
@@ -54,13 +55,11 @@ pub enum Step {
 pub struct Engine {
     model: Arc<Model>,
     team: Arc<Team>,
-    workspace: Workspace,
+    pass: Pass,
     /// Guesses for the sessions made here.
     draft: Option<DraftEngine>,
     /// Of decode steps.
     costs: PassCosts,
-    /// What a step computes: tokens of the session, then guesses.
-    batch: Vec<u32>,
 }
 
 impl Engine {
@@ -72,9 +71,8 @@ impl Engine {
 
     /// An engine that works with a team that others use too. `batch` as in [`EngineOptions`], at least 1.
     pub fn with_team(model: Arc<Model>, team: Arc<Team>, batch: usize) -> Engine {
-        let workspace = Workspace::new(&model.config, batch);
-        let batch = Vec::with_capacity(workspace.max_batch());
-        Engine { model, team, workspace, draft: None, costs: PassCosts::new(), batch }
+        let pass = Pass::new(&model, batch);
+        Engine { model, team, pass, draft: None, costs: PassCosts::new() }
     }
 
     /// Has `draft_model`, a smaller one of the same family, guess the next tokens in sessions made from now on.
@@ -99,7 +97,7 @@ impl Engine {
 
     /// Tokens of a prompt that one step computes at most.
     pub fn batch(&self) -> usize {
-        self.workspace.max_batch()
+        self.pass.batch()
     }
 
     /// A new session with this engine's model.
@@ -118,7 +116,7 @@ impl Engine {
     ///
     /// # Errors
     /// [`Error::Empty`] if nothing was pushed, [`Error::OtherModel`] for a session of another engine's model,
-    /// [`Error::NoFiniteLogit`], [`Error::Model`].
+    /// [`Error::NoFiniteLogit`], [`Error::Constraint`], [`Error::Model`].
     pub fn step(&mut self, session: &mut Session) -> Result<Step, Error> {
         if !Arc::ptr_eq(&self.model, &session.model) {
             return Err(Error::OtherModel);
@@ -126,70 +124,19 @@ impl Engine {
         if let Some(end) = session.check_end() {
             return Ok(Step::End(end));
         }
-        let pending = session.pending();
-        if pending.is_empty() {
-            return Err(Error::Empty);
-        }
-        let chunk = pending.len().min(self.workspace.max_batch());
-        let is_last = chunk == pending.len();
-        self.batch.clear();
-        self.batch.extend_from_slice(&pending[..chunk]);
-        if let (1, Some((speculator, moment))) =
-            (pending.len(), session.speculate(self.workspace.max_batch()))
-        {
-            speculator.draft(moment, &self.costs, self.draft.as_mut(), &mut self.batch)?;
-        }
-        match is_last {
-            true => self.sample(session, chunk),
-            false => self.prefill(session),
-        }
-    }
-
-    /// Computes the batch for its keys and values alone.
-    fn prefill(&mut self, session: &mut Session) -> Result<Step, Error> {
-        let Engine { model, team, workspace, batch, .. } = self;
-        model.forward(team, workspace, &mut session.cache, batch, Logits::None)?;
-        if let Some(speculator) = &mut session.speculator {
-            speculator.prefill(self.draft.as_mut(), &session.tokens[..session.cache.len()])?;
-        }
-        let (done, total) = session.prefilled();
-        Ok(Step::Prefilled { done, total })
-    }
-
-    /// Computes the batch, of which `given` tokens are the session's and the others guesses, and samples for as long as
-    /// the guesses come true.
-    fn sample(&mut self, session: &mut Session, given: usize) -> Result<Step, Error> {
-        let Engine { model, team, workspace, batch, .. } = self;
-        let (answered, position) = (session.answer().len(), session.tokens.len() - 1);
+        let Engine { model, team, pass, draft, costs } = self;
+        pass.clear(false);
+        pass.add(session, pass.batch())?;
+        pass.draft(session, costs, draft.as_mut())?;
         let start = Instant::now();
-        let logits = model.forward(team, workspace, &mut session.cache, batch, Logits::From(given - 1))?;
-        if given == 1 {
-            self.costs.record(batch.len(), start.elapsed());
+        let sessions = &mut [&mut *session];
+        pass.begin(model, team, sessions)?;
+        pass.advance(model, team, sessions, model.config.layers.len());
+        let step = pass.finish(model, team, sessions)?.remove(0)?;
+        pass.record(costs, start);
+        if let (Step::Prefilled { .. }, Some(speculator)) = (step, &mut session.speculator) {
+            speculator.prefill(draft.as_mut(), &session.tokens[..session.cache.len()])?;
         }
-        let drafted = &batch[given..];
-        let (mut accepted, mut is_rejected, mut end) = (0, false, None);
-        for logits in logits.chunks_exact_mut(model.config.vocabulary) {
-            // Where a guessed token leads to no choice, the next step finds that again, with the token in its place.
-            let Some(token) = session.sampler.sample(logits, &session.tokens) else { break };
-            end = session.accept(token);
-            let guess = drafted.get(accepted);
-            let is_accepted = guess == Some(&token);
-            is_rejected = guess.is_some() && !is_accepted;
-            accepted += usize::from(is_accepted);
-            if end.is_some() || !is_accepted {
-                break;
-            }
-        }
-        // Whatever happened, the last token is the one that is pending.
-        session.cache.truncate(session.tokens.len() - 1);
-        if let Some(speculator) = &mut session.speculator {
-            speculator.truncate(&session.cache);
-            speculator.learn(drafted.len(), accepted, is_rejected);
-        }
-        match (session.tokens.len() - 1 - position, session.answer().len() - answered, end) {
-            (0, ..) => Err(Error::NoFiniteLogit { position }),
-            (_, 0, Some(end)) => Ok(Step::End(end)),
-            (_, count, _) => Ok(Step::Tokens(count)),
-        }
+        Ok(step)
     }
 }

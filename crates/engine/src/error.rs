@@ -59,6 +59,37 @@ pub enum Error {
         /// The position of the token that was fed in.
         position: usize,
     },
+    /// The form that an answer is held to cannot be kept.
+    #[error("the answer cannot take the form asked for: {reason}")]
+    Constraint {
+        /// Why.
+        reason: String,
+    },
+    /// A name that nothing goes by.
+    #[error("unknown {what} {got:?}: expected {expected}")]
+    UnknownName {
+        /// What should have that name.
+        what: &'static str,
+        /// The name.
+        got: String,
+        /// Those there are.
+        expected: &'static str,
+    },
+    /// Too many requests wait already.
+    #[error("{waiting} requests are waiting already: try again later")]
+    Busy {
+        /// How many.
+        waiting: usize,
+    },
+    /// The service has been shut down.
+    #[error("the service has stopped")]
+    Stopped,
+    /// The system gave no thread.
+    #[error("cannot start the service's thread: {source}")]
+    Thread {
+        /// What the system said.
+        source: std::io::Error,
+    },
     /// The model could not be run.
     #[error(transparent)]
     Model(#[from] model::Error),

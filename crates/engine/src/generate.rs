@@ -69,6 +69,14 @@ impl Figures {
     }
 }
 
+impl Figures {
+    /// Counts tokens of the answer after the first, of a step that took `time`.
+    pub(crate) fn count_decoded(&mut self, count: usize, time: Duration) {
+        self.decode += time;
+        self.decoded_tokens += count;
+    }
+}
+
 fn rate(count: usize, time: Duration) -> f64 {
     if count == 0 || time.is_zero() { 0.0 } else { count as f64 / time.as_secs_f64() }
 }
@@ -95,8 +103,7 @@ pub fn generate(
         let time = step_start.elapsed();
         let sampled = session.tokens().len() - known;
         if figures.time_to_first_token.is_some() {
-            figures.decode += time;
-            figures.decoded_tokens += sampled;
+            figures.count_decoded(sampled, time);
         } else if sampled > 0 {
             figures.time_to_first_token = Some(start.elapsed());
             figures.prefill += time;

@@ -5,24 +5,33 @@
 //! [`Conversation`] puts a chat template around it.
 
 mod chat;
+mod choices;
+mod constraint;
 mod engine;
 mod error;
 mod generate;
+mod pass;
 mod prompt;
 mod random;
 mod sampler;
+mod scheduler;
+mod service;
 mod session;
 mod speculation;
 mod stop;
 mod threads;
 
 pub use chat::Conversation;
+pub use choices::Choice;
+pub use constraint::Constraint;
 pub use engine::{DEFAULT_BATCH, Engine, EngineOptions, Step};
 pub use error::Error;
 pub use generate::{Event, Figures, Generation, generate};
 pub use prompt::encode_prompt;
 pub use random::Random;
 pub use sampler::{Sampler, SamplerOptions};
+pub use scheduler::{Claim, Class, Policy, PolicyOptions, Sharing};
+pub use service::{Pooling, Request, RequestId, Service, ServiceFigures, ServiceOptions, Sink, Update};
 pub use session::{DEFAULT_CONTEXT, EndReason, Limits, Session, SessionOptions};
 pub use speculation::{Drafts, Speculation};
 pub use stop::StopMatcher;

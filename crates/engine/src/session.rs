@@ -12,6 +12,9 @@ use std::sync::Arc;
 use model::{KvCache, KvType, Model};
 use text::TextStream;
 
+use crate::choices::{Choice, Choices};
+use crate::constraint::Constraint;
+use crate::engine::Step;
 use crate::error::Error;
 use crate::sampler::{Sampler, SamplerOptions};
 use crate::speculation::{DraftModel, Drafts, Moment, Speculation, Speculator};
@@ -70,6 +73,8 @@ pub enum EndReason {
     MaxTokens,
     /// The context has no room for another token.
     ContextFull,
+    /// The constraint's form is complete.
+    Complete,
 }
 
 impl EndReason {
@@ -80,6 +85,7 @@ impl EndReason {
             EndReason::StopString(_) => "stop_string",
             EndReason::MaxTokens => "max_tokens",
             EndReason::ContextFull => "context_full",
+            EndReason::Complete => "complete",
         }
     }
 }
@@ -93,6 +99,10 @@ pub struct Session {
     pub(crate) cache: KvCache,
     pub(crate) sampler: Sampler,
     pub(crate) speculator: Option<Speculator>,
+    /// The form of the answer in the making.
+    constraint: Option<Box<dyn Constraint>>,
+    /// What was chosen from, for whoever asked.
+    choices: Option<Choices>,
     limits: Limits,
     turn: Turn,
 }
@@ -152,6 +162,8 @@ impl Session {
                 stops: StopMatcher::new(&limits.stop),
                 text: String::new(),
             },
+            constraint: None,
+            choices: None,
             limits,
             model,
         })
@@ -193,6 +205,23 @@ impl Session {
         Ok(self.cache.len())
     }
 
+    /// Holds the next answer to a form. To be called after its prompt was given.
+    pub fn constrain(&mut self, constraint: Box<dyn Constraint>) {
+        self.constraint = Some(constraint);
+    }
+
+    /// Notes for each token chosen from now on how likely it was, and the `alternatives` likeliest tokens beside it:
+    /// see [`Session::take_choices`].
+    pub fn record_choices(&mut self, alternatives: usize) {
+        self.choices = Some(Choices { alternatives, made: Vec::new() });
+    }
+
+    /// The choices made since the last call, in order, one that ended the answer among them; empty unless
+    /// [`Session::record_choices`] was called.
+    pub fn take_choices(&mut self) -> Vec<Choice> {
+        self.choices.as_mut().map(|choices| std::mem::take(&mut choices.made)).unwrap_or_default()
+    }
+
     /// Checks that a history of `length` tokens fits and that `added` are tokens of the model.
     fn check(&self, length: usize, added: &[u32]) -> Result<(), Error> {
         if length > self.cache.capacity() {
@@ -209,6 +238,7 @@ impl Session {
         let turn = &mut self.turn;
         turn.prompt = prompt;
         (turn.answer, turn.decoded) = (self.tokens.len(), self.tokens.len());
+        self.constraint = None;
         turn.end = None;
         turn.stream = TextStream::new();
         turn.stops.reset();
@@ -244,6 +274,11 @@ impl Session {
     /// Tokens that fit.
     pub fn context(&self) -> usize {
         self.cache.capacity()
+    }
+
+    /// Bytes of the keys and values computed so far.
+    pub fn kv_bytes(&self) -> usize {
+        KvCache::bytes(&self.model.config, self.cache.len(), self.cache.kv_type())
     }
 
     /// Why the answer is over, if it is.
@@ -323,8 +358,74 @@ impl Session {
         Some((speculator, Moment { tokens, sampler, answer: turn.answer, limit }))
     }
 
+    /// Chooses tokens from the logits of the last position computed and of those of `drafted` that were guessed to follow,
+    /// for as long as the guesses come true. What the cache holds beyond the tokens chosen is forgotten.
+    ///
+    /// # Errors
+    /// [`Error::NoFiniteLogit`], [`Error::Constraint`]; the session has then no new token.
+    pub(crate) fn choose(&mut self, logits: &mut [f32], drafted: &[u32]) -> Result<Step, Error> {
+        let (answered, position) = (self.answer().len(), self.tokens.len() - 1);
+        let (mut accepted, mut is_rejected, mut end, mut failure) = (0, false, None, None);
+        for logits in logits.chunks_exact_mut(self.model.config.vocabulary) {
+            match self.choose_one(logits) {
+                Ok(Some((token, reason))) => {
+                    end = reason;
+                    let guess = drafted.get(accepted);
+                    let is_accepted = guess == Some(&token);
+                    is_rejected = guess.is_some() && !is_accepted;
+                    accepted += usize::from(is_accepted);
+                    if end.is_some() || !is_accepted {
+                        break;
+                    }
+                }
+                // Where a guessed token leads to no choice, the next step finds that again, with the token in its place.
+                Ok(None) => break,
+                Err(error) => {
+                    failure = Some(error);
+                    break;
+                }
+            }
+        }
+        // Whatever happened, the last token is the one that is pending.
+        self.cache.truncate(self.tokens.len() - 1);
+        if let Some(speculator) = &mut self.speculator {
+            speculator.truncate(&self.cache);
+            speculator.learn(drafted.len(), accepted, is_rejected);
+        }
+        if let Some(error) = failure {
+            return Err(error);
+        }
+        match (self.tokens.len() - 1 - position, self.answer().len() - answered, end) {
+            (0, ..) => Err(Error::NoFiniteLogit { position }),
+            (_, 0, Some(end)) => Ok(Step::End(end)),
+            (_, count, _) => Ok(Step::Tokens(count)),
+        }
+    }
+
+    /// One token from the logits of one position, and why the answer is over with it, if so; `None` if none is possible.
+    fn choose_one(&mut self, logits: &mut [f32]) -> Result<Option<(u32, Option<EndReason>)>, Error> {
+        // Whoever wants to know gets what the model said, before constraint and sampler change it.
+        let said = self.choices.is_some().then(|| logits.to_vec());
+        if let Some(constraint) = &mut self.constraint {
+            constraint.mask(logits)?;
+        }
+        let Some(token) = self.sampler.sample(logits, &self.tokens) else { return Ok(None) };
+        if let (Some(choices), Some(said)) = (&mut self.choices, said) {
+            choices.made.push(Choice::of(&said, token, choices.alternatives));
+        }
+        let is_complete = match &mut self.constraint {
+            Some(constraint) => constraint.accept(token)?,
+            None => false,
+        };
+        let end = self.accept(token);
+        if end.is_none() && is_complete {
+            self.turn.end = Some(EndReason::Complete);
+        }
+        Ok(Some((token, self.turn.end)))
+    }
+
     /// Adds a sampled token. Returns why the answer is over, if it is now.
-    pub(crate) fn accept(&mut self, token: u32) -> Option<EndReason> {
+    fn accept(&mut self, token: u32) -> Option<EndReason> {
         self.tokens.push(token);
         if !self.limits.ignore_end && self.model.tokenizer.is_end_of_generation(token) {
             self.turn.end = Some(EndReason::EndOfGeneration(token));

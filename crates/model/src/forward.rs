@@ -5,7 +5,8 @@
 //! Within a layer there are five parallel phases: query, key and value products; attention; output product; gate
 //! and up products; down product. What lies between is done by the calling thread for one token, by the team for many.
 //!
-//! No result depends on the number of threads or on how tokens are cut into batches.
+//! A batch may hold pieces of several texts, each with a cache of its own: products read the weights once for all of
+//! them. No result depends on the number of threads, on how tokens are cut into batches, or on who else is in a batch.
 
 mod attention;
 mod experts;
@@ -21,7 +22,10 @@ use crate::error::Error;
 use crate::model::Model;
 use crate::plan::Stored;
 use crate::weights::Projection;
-use crate::workspace::Workspace;
+use crate::workspace::{Segment, Workspace};
+
+/// Texts that one batch may hold pieces of.
+pub const MOST_SEGMENTS: usize = 16;
 
 /// Tokens that one thread takes at a time where work is split by tokens.
 const TOKENS_PER_CHUNK: usize = 8;
@@ -65,15 +69,17 @@ impl Model {
         tokens: &[u32],
         want: Logits,
     ) -> Result<&'a mut [f32], Error> {
-        self.embed(team, workspace, cache, tokens)?;
+        let caches = &mut [cache];
+        self.embed(team, workspace, caches, &[tokens])?;
         let wanted = want.rows(tokens.len());
         workspace.reserve_logits(wanted.len())?;
-        self.layers(team, workspace, cache, 0..self.config.layers.len(), wanted.start);
-        cache.advance(tokens.len());
+        self.layers(team, workspace, caches, 0..self.config.layers.len(), wanted.start);
+        caches[0].advance(tokens.len());
         self.logits(team, workspace, wanted)
     }
 
-    /// Puts the embeddings of `tokens` into the residual stream, and works out their rotations.
+    /// Puts the embeddings of a batch into the residual stream, and works out their rotations: the tokens of `texts[i]`
+    /// follow those in `caches[i]`. The texts' tokens stand one after another in the batch.
     ///
     /// # Errors
     /// [`Error::BatchSize`], [`Error::TokenOutOfRange`], [`Error::ContextFull`], [`Error::Mismatch`].
@@ -81,17 +87,41 @@ impl Model {
         &self,
         team: &Team,
         workspace: &mut Workspace,
-        cache: &KvCache,
-        tokens: &[u32],
+        caches: &mut [&mut KvCache],
+        texts: &[&[u32]],
     ) -> Result<(), Error> {
         let config = &self.config;
-        self.check_batch(workspace, cache, tokens)?;
-        workspace.reserve_scratch(config, cache.capacity());
-        workspace.tokens = tokens.len();
-        workspace.first_position = cache.len();
+        let tokens: usize = texts.iter().map(|text| text.len()).sum();
+        if !workspace.fits(config) {
+            return Err(Error::Mismatch { what: "workspace" });
+        }
+        if caches.len() != texts.len() || texts.len() > MOST_SEGMENTS {
+            return Err(Error::Mismatch { what: "number of texts" });
+        }
+        if tokens == 0 || tokens > workspace.max_batch() {
+            return Err(Error::BatchSize { got: tokens, most: workspace.max_batch() });
+        }
+        for (cache, text) in caches.iter().zip(texts) {
+            self.check(cache, text)?;
+        }
+        workspace.tokens = 0;
+        workspace.segments.clear();
+        for (cache, text) in caches.iter().zip(texts) {
+            workspace.reserve_scratch(config, cache.capacity());
+            self.embed_one(team, workspace, cache, text);
+        }
+        Ok(())
+    }
+
+    /// Appends one text's tokens to the batch.
+    fn embed_one(&self, team: &Team, workspace: &mut Workspace, cache: &KvCache, tokens: &[u32]) {
+        let config = &self.config;
+        let first = workspace.tokens;
+        workspace.tokens += tokens.len();
+        workspace.segments.push(Segment { tokens: first..workspace.tokens, first_position: cache.len() });
         let (format, table) = (self.weights.embedding.format, self.embedding_table());
         let row_bytes = format.row_bytes(config.width);
-        let stream = &mut workspace.stream[..tokens.len() * config.width];
+        let stream = &mut workspace.stream[first * config.width..workspace.tokens * config.width];
         team.for_rows(stream, config.width, TOKENS_PER_CHUNK, &|first, rows| {
             for (row, &token) in rows.chunks_exact_mut(config.width).zip(&tokens[first..]) {
                 let start = token as usize * row_bytes;
@@ -102,24 +132,18 @@ impl Model {
             }
         });
         for (rotation, table) in self.weights.rotations.iter().zip(&mut workspace.rotations) {
-            let table = &mut table[..tokens.len() * rotation.dimensions];
+            let table = &mut table[first * rotation.dimensions..workspace.tokens * rotation.dimensions];
             team.for_rows(table, rotation.dimensions, TOKENS_PER_CHUNK, &|first, rows| {
                 rotation.fill(cache.capacity(), cache.len() + first, rows);
             });
         }
-        Ok(())
     }
 
-    fn check_batch(&self, workspace: &Workspace, cache: &KvCache, tokens: &[u32]) -> Result<(), Error> {
+    /// Checks one text of a batch.
+    fn check(&self, cache: &KvCache, tokens: &[u32]) -> Result<(), Error> {
         let config = &self.config;
-        if !workspace.fits(config) {
-            return Err(Error::Mismatch { what: "workspace" });
-        }
         if !cache.fits(config) {
             return Err(Error::Mismatch { what: "cache" });
-        }
-        if tokens.is_empty() || tokens.len() > workspace.max_batch() {
-            return Err(Error::BatchSize { got: tokens.len(), most: workspace.max_batch() });
         }
         let needed = cache.len() + tokens.len();
         if needed > cache.capacity() {
@@ -132,27 +156,43 @@ impl Model {
     }
 
     /// Runs the batch that [`Model::embed`] prepared through the layers in `range`, storing its keys and values at the
-    /// positions after those that `cache` counts. The last layer of the model leaves tokens before `first_wanted`
-    /// unfinished, since nobody looks at them again. After the last layer comes [`KvCache::advance`].
+    /// positions after those that the caches count. The last layer of the model leaves tokens before `first_wanted`
+    /// unfinished, since nobody looks at them again. After the last layer comes [`KvCache::advance`] for each cache;
+    /// a batch that is given up before is as if it had never begun.
     ///
     /// # Panics
-    /// If `range` exceeds the model's layers, `first_wanted` the batch, or the cache is another than for `embed`.
+    /// If `range` exceeds the model's layers, `first_wanted` the batch, or the caches are others than for `embed`.
     pub fn layers(
         &self,
         team: &Team,
         workspace: &mut Workspace,
-        cache: &mut KvCache,
+        caches: &mut [&mut KvCache],
         range: Range<usize>,
         first_wanted: usize,
     ) {
+        assert_eq!(caches.len(), workspace.segments.len(), "a cache for each text of the batch");
         for index in range {
             let last = index + 1 == self.config.layers.len();
             let rows = if last { first_wanted..workspace.tokens } else { 0..workspace.tokens };
-            self.attention(team, workspace, cache, index, rows.clone());
+            self.attention(team, workspace, caches, index, rows.clone());
             if !rows.is_empty() {
                 self.feed_forward(team, workspace, index, rows);
             }
         }
+    }
+
+    /// The residual stream of the batch's tokens in `rows` after the output norm, `[row][width]`, once all layers have run
+    /// with `first_wanted` at most at their start: what embeddings of texts are made from.
+    ///
+    /// # Panics
+    /// If `rows` exceeds the batch.
+    pub fn hidden<'a>(&self, team: &Team, workspace: &'a mut Workspace, rows: Range<usize>) -> &'a [f32] {
+        let width = self.config.width;
+        let Workspace { stream, branch, .. } = workspace;
+        let hidden = &mut branch[..rows.len() * width];
+        let stream = &stream[rows.start * width..rows.end * width];
+        normalise(team, &self.config, stream, &self.weights.output_norm, hidden);
+        hidden
     }
 
     /// The logits of the batch's tokens in `rows`, `[row][vocabulary]`, once all layers have run.

@@ -21,7 +21,7 @@ mod workspace;
 pub use cache::KvCache;
 pub use config::{Activation, Config, Experts, LayerConfig};
 pub use error::Error;
-pub use forward::Logits;
+pub use forward::{Logits, MOST_SEGMENTS};
 pub use interleaved::{Progress, Residence};
 pub use kernels::ops::attention::KvType;
 pub use keys::Keys;

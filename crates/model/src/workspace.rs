@@ -2,6 +2,8 @@
 //!
 //! A workspace belongs to whoever computes, not to a session: sessions that take turns share one.
 
+use std::ops::Range;
+
 use arrayvec::ArrayVec;
 use kernels::Input;
 use kernels::ops::attention::AttentionScratch;
@@ -9,9 +11,19 @@ use kernels::ops::attention::AttentionScratch;
 use crate::config::Config;
 use crate::error::Error;
 use crate::experts::ExpertBuffers;
+use crate::forward::MOST_SEGMENTS;
 
 /// Models have at most two rotations: of global and of local layers.
 pub(crate) const MOST_ROPES: usize = 2;
+
+/// One text's part of a batch.
+#[derive(Clone, Debug)]
+pub(crate) struct Segment {
+    /// Its tokens in the batch.
+    pub(crate) tokens: Range<usize>,
+    /// The position of the first of them in the text.
+    pub(crate) first_position: usize,
+}
 
 /// Buffers for batches of up to [`Workspace::max_batch`] tokens.
 #[derive(Debug)]
@@ -20,9 +32,10 @@ pub struct Workspace {
     width: usize,
     vocabulary: usize,
     shape: Sizes,
-    /// Tokens of the batch at hand, and the position of the first.
+    /// Tokens of the batch at hand.
     pub(crate) tokens: usize,
-    pub(crate) first_position: usize,
+    /// The texts that they belong to.
+    pub(crate) segments: ArrayVec<Segment, MOST_SEGMENTS>,
     /// The residual stream, `[token][width]`.
     pub(crate) stream: Vec<f32>,
     /// What a block reads (normalised) and yields, `[token][width]`.
@@ -93,7 +106,7 @@ impl Workspace {
             vocabulary: config.vocabulary,
             shape,
             tokens: 0,
-            first_position: 0,
+            segments: ArrayVec::new(),
             stream: buffer(shape.width),
             branch: buffer(shape.width),
             query: buffer(shape.query),
@@ -122,11 +135,6 @@ impl Workspace {
     /// Tokens of the batch at hand.
     pub fn tokens(&self) -> usize {
         self.tokens
-    }
-
-    /// Position of the first token of the batch at hand.
-    pub fn first_position(&self) -> usize {
-        self.first_position
     }
 
     /// The residual stream of the batch at hand, `[token][width]`: what an accelerator that computes a range of
@@ -167,8 +175,11 @@ impl Workspace {
         }
     }
 
-    /// Room for the logits of `rows` tokens.
-    pub(crate) fn reserve_logits(&mut self, rows: usize) -> Result<(), Error> {
+    /// Room for the logits of `rows` tokens, so that [`Model::logits`](crate::Model::logits) finds it after the layers have run.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`].
+    pub fn reserve_logits(&mut self, rows: usize) -> Result<(), Error> {
         let needed = rows * self.vocabulary;
         if self.logits.len() < needed {
             let more = needed - self.logits.len();

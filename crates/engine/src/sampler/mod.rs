@@ -61,7 +61,7 @@ impl SamplerOptions {
     }
 
     /// Refuses settings without a meaning, NaN among them.
-    fn check(&self) -> Result<(), Error> {
+    pub(crate) fn check(&self) -> Result<(), Error> {
         let rules: [(&'static str, f32, bool, &'static str); 6] = [
             ("temperature", self.temperature, (0.0..=f32::MAX).contains(&self.temperature), "0 or more"),
             ("top_p", self.top_p, (0.0..=1.0).contains(&self.top_p), "0 to 1"),

@@ -13,20 +13,31 @@ use crate::rope::{RopeStyle, Rotation};
 use crate::workspace::Workspace;
 
 impl Model {
-    /// Stores the keys and values of the whole batch for layer `index`, and adds attention's outcome to the residual
-    /// stream of the tokens in `rows`.
+    /// Stores the keys and values of the whole batch for layer `index`, each text's in its cache, and adds attention's
+    /// outcome to the residual stream of the tokens in `rows`.
     pub(super) fn attention(
         &self,
         team: &Team,
         workspace: &mut Workspace,
-        cache: &mut KvCache,
+        caches: &mut [&mut KvCache],
         index: usize,
         rows: Range<usize>,
     ) {
         let (config, layer) = (&self.config, &self.weights.layers[index]);
-        let (width, tokens, first) = (config.width, workspace.tokens, workspace.first_position);
-        let Workspace { stream, branch, query, key, value, attended, input, rotations, scratch, .. } =
-            workspace;
+        let (width, tokens) = (config.width, workspace.tokens);
+        let Workspace {
+            segments,
+            stream,
+            branch,
+            query,
+            key,
+            value,
+            attended,
+            input,
+            rotations,
+            scratch,
+            ..
+        } = workspace;
         let branch = &mut branch[..tokens * width];
         let query = &mut query[..tokens * config.query_width()];
         let key = &mut key[..tokens * config.kv_width()];
@@ -49,31 +60,38 @@ impl Model {
         let (rotation, angles) = (&self.weights.rotations[rope], &rotations[rope]);
         turn(team, config, query, config.heads, layer.query_norm.as_deref(), rotation, angles);
         turn(team, config, key, config.kv_heads, layer.key_norm.as_deref(), rotation, angles);
-        let (shape, cache) = (cache.shape(), cache.layer_mut(index));
-        store(team, shape, cache, first, key, value, config.kv_width());
+        let (count, query_width, kv_width) = (rows.len(), config.query_width(), config.kv_width());
+        let attended = &mut attended[..count * query_width];
+        for (segment, cache) in segments.iter().zip(caches) {
+            let (shape, cache) = (cache.shape(), cache.layer_mut(index));
+            let own = segment.tokens.start * kv_width..segment.tokens.end * kv_width;
+            let first = segment.first_position;
+            store(team, shape, cache, first, &key[own.clone()], &value[own], kv_width);
+            let seen = segment.tokens.start.max(rows.start)..segment.tokens.end.min(rows.end);
+            if seen.is_empty() {
+                continue;
+            }
+            attention::attend(
+                team,
+                &Attention {
+                    shape,
+                    keys: &cache.keys,
+                    values: &cache.values,
+                    queries: &query[seen.start * query_width..seen.end * query_width],
+                    heads: config.heads,
+                    kv_heads: config.kv_heads,
+                    first_position: first + seen.start - segment.tokens.start,
+                    window: config.layers[index].window,
+                    scale: config.attention_scale,
+                    softcap: config.attention_softcap,
+                },
+                scratch,
+                &mut attended[(seen.start - rows.start) * query_width..(seen.end - rows.start) * query_width],
+            );
+        }
         if rows.is_empty() {
             return;
         }
-        let count = rows.len();
-        let query_width = config.query_width();
-        let attended = &mut attended[..count * query_width];
-        attention::attend(
-            team,
-            &Attention {
-                shape,
-                keys: &cache.keys,
-                values: &cache.values,
-                queries: &query[rows.start * query_width..rows.end * query_width],
-                heads: config.heads,
-                kv_heads: config.kv_heads,
-                first_position: first + rows.start,
-                window: config.layers[index].window,
-                scale: config.attention_scale,
-                softcap: config.attention_softcap,
-            },
-            scratch,
-            attended,
-        );
         let output = &layer.attention_output;
         input.set(team, attended, count, query_width, keep([&output.matrix]));
         let branch = &mut branch[..count * width];

@@ -2,6 +2,7 @@
 
 mod allocations;
 mod architectures;
+mod batches;
 mod hostile;
 mod interleaved;
 mod rope;

@@ -1,0 +1,324 @@
+//! One thread and one worker team that run the sessions of everybody, whatever their model.
+//!
+//! A [`Service`] is a handle; a request goes in and its updates come out through the request's own sink. Inside,
+//! sessions are values that wait in a list. The thread computes one forward pass at a time, looks after every layer whether
+//! somebody is more urgent ([`crate::scheduler`]), and if so puts the pass aside as it is.
+
+mod flight;
+mod jobs;
+mod runner;
+mod station;
+
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::mpsc::Sender;
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use kernels::Team;
+use model::Model;
+
+use crate::choices::Choice;
+use crate::constraint::Constraint;
+use crate::engine::DEFAULT_BATCH;
+use crate::error::Error;
+use crate::generate::Figures;
+use crate::scheduler::{Claim, Class, PolicyOptions};
+use crate::session::{DEFAULT_CONTEXT, EndReason, SessionOptions};
+use crate::threads::default_threads;
+use jobs::{Embedding, Job, Task};
+use runner::{Mail, Runner};
+
+/// How a service works.
+#[derive(Clone, Debug)]
+pub struct ServiceOptions {
+    /// Threads that compute; [`default_threads`] if `None`.
+    pub threads: Option<usize>,
+    /// Tokens of a prompt that one pass computes at most.
+    pub batch: usize,
+    /// Whose turn it is.
+    pub policy: PolicyOptions,
+    /// Sessions that have memory at once; further requests wait.
+    pub most_sessions: usize,
+    /// Requests that wait for that at most; further ones are refused.
+    pub most_waiting: usize,
+}
+
+impl Default for ServiceOptions {
+    fn default() -> ServiceOptions {
+        ServiceOptions {
+            threads: None,
+            batch: DEFAULT_BATCH,
+            policy: PolicyOptions::default(),
+            most_sessions: 64,
+            most_waiting: 1024,
+        }
+    }
+}
+
+/// A request for an answer.
+#[derive(Debug)]
+pub struct Request {
+    /// Who answers.
+    pub model: Arc<Model>,
+    /// The prompt's tokens.
+    pub prompt: Vec<u32>,
+    /// How to answer. A context of `None` is as large as prompt and answer need.
+    pub options: SessionOptions,
+    /// How urgent it is.
+    pub class: Class,
+    /// How soon the first token is wanted; the class says if `None`.
+    pub deadline: Option<Duration>,
+    /// The form of the answer.
+    pub constraint: Option<Box<dyn Constraint>>,
+    /// Tell how likely each token was, and so many alternatives.
+    pub logprobs: Option<usize>,
+}
+
+/// What becomes of a request.
+#[derive(Debug)]
+pub enum Update {
+    /// So much of the prompt is computed.
+    Prefilled {
+        /// Tokens computed, those found computed among them.
+        done: usize,
+        /// Tokens of the prompt.
+        total: usize,
+    },
+    /// The answer goes on.
+    Tokens {
+        /// New text: whole characters, perhaps none yet.
+        text: String,
+        /// New tokens.
+        tokens: Vec<u32>,
+        /// How they were chosen, if the request asked.
+        choices: Vec<Choice>,
+    },
+    /// One text's embedding, in the order of the request.
+    Embedding(Vec<f32>),
+    /// It is over: no further update.
+    End {
+        /// Why; `None` if it was cancelled or asked for embeddings.
+        end: Option<EndReason>,
+        /// Counts and times.
+        figures: Figures,
+    },
+    /// It failed: no further update.
+    Failed(Error),
+}
+
+/// Takes a request's updates, on the service's thread: it must not block.
+pub type Sink = Box<dyn FnMut(Update) + Send>;
+
+/// Names a request of a service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RequestId(u64);
+
+/// How the tokens' vectors become one of a text.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Pooling {
+    /// Their mean.
+    #[default]
+    Mean,
+    /// The last one.
+    Last,
+}
+
+/// What a service is doing.
+#[derive(Clone, Debug, Default, PartialEq, serde::Serialize)]
+pub struct ServiceFigures {
+    /// Requests that wait for memory.
+    pub queued: usize,
+    /// Sessions by class: background, normal, interactive.
+    pub running: [usize; 3],
+    /// Bytes of their keys and values.
+    pub kv_bytes: usize,
+    /// Tokens of prompts computed so far.
+    pub prefilled_tokens: u64,
+    /// Tokens of prompts that were found computed.
+    pub reused_tokens: u64,
+    /// Tokens of answers so far.
+    pub decoded_tokens: u64,
+    /// Requests that came to their end, were cancelled, failed.
+    pub ended: u64,
+    /// See `ended`.
+    pub cancelled: u64,
+    /// See `ended`.
+    pub failed: u64,
+    /// Passes that were put aside for a more urgent one.
+    pub preempted: u64,
+    /// Seconds that the machine computed.
+    pub busy_seconds: f64,
+    /// Tokens of prompts a second, lately; of answers; 0 before the first.
+    pub prefill_tok_s: f64,
+    /// See `prefill_tok_s`.
+    pub decode_tok_s: f64,
+    /// The longest layer of late, in seconds: what a newcomer may have to wait.
+    pub longest_layer_seconds: f64,
+}
+
+/// A handle of a running service; clones are handles of the same. The thread ends after the last one is gone, or at
+/// [`Service::shutdown`].
+#[derive(Clone)]
+pub struct Service {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    mail: Mutex<Sender<Mail>>,
+    /// Requests without a session.
+    waiting: Arc<AtomicUsize>,
+    most_waiting: usize,
+    next: AtomicU64,
+    began: Instant,
+    figures: Arc<Mutex<ServiceFigures>>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Service {
+    /// Starts the thread.
+    ///
+    /// # Errors
+    /// [`Error::Thread`] if the system gives none.
+    pub fn start(options: ServiceOptions) -> Result<Service, Error> {
+        let (sender, receiver) = mpsc::channel();
+        let waiting = Arc::new(AtomicUsize::new(0));
+        let figures = Arc::new(Mutex::new(ServiceFigures::default()));
+        let began = Instant::now();
+        let threads = options.threads.unwrap_or_else(default_threads);
+        let most_waiting = options.most_waiting;
+        let (theirs, told) = (Arc::clone(&waiting), Arc::clone(&figures));
+        let thread = std::thread::Builder::new()
+            .name("pouch-service".to_owned())
+            .spawn(move || {
+                let team = Team::new(threads);
+                Runner::new(options, team, began, receiver, theirs, told).run();
+            })
+            .map_err(|source| Error::Thread { source })?;
+        Ok(Service {
+            shared: Arc::new(Shared {
+                mail: Mutex::new(sender),
+                waiting,
+                most_waiting,
+                next: AtomicU64::new(0),
+                began,
+                figures,
+                thread: Mutex::new(Some(thread)),
+            }),
+        })
+    }
+
+    /// Asks for an answer. What comes of it goes to `sink`.
+    ///
+    /// # Errors
+    /// [`Error::Empty`], [`Error::ContextFull`] and [`Error::Token`] for a prompt that can never be computed,
+    /// [`Error::Setting`] for options without a meaning, [`Error::Busy`] if too many wait already, [`Error::Stopped`] after [`Service::shutdown`].
+    pub fn submit(&self, request: Request, sink: Sink) -> Result<RequestId, Error> {
+        let Request { model, prompt, mut options, class, deadline, constraint, logprobs } = request;
+        if prompt.is_empty() {
+            return Err(Error::Empty);
+        }
+        let trained = model.config.context.max(DEFAULT_CONTEXT);
+        let answer = options.limits.max_tokens.unwrap_or(usize::MAX);
+        let context = options.context.unwrap_or_else(|| prompt.len().saturating_add(answer).min(trained));
+        check_prompt(&model, &prompt, context)?;
+        options.context = Some(context);
+        options.sampler.check()?;
+        let task = Task::Answer { prompt, options: Box::new(options), constraint, logprobs };
+        self.send(model, task, class, deadline, sink)
+    }
+
+    /// Asks for the embeddings of `texts`, each of at least one token: vectors of length 1.
+    ///
+    /// # Errors
+    /// As [`Service::submit`].
+    pub fn embed(
+        &self,
+        model: Arc<Model>,
+        texts: Vec<Vec<u32>>,
+        pooling: Pooling,
+        class: Class,
+        sink: Sink,
+    ) -> Result<RequestId, Error> {
+        for text in &texts {
+            if text.is_empty() {
+                return Err(Error::Empty);
+            }
+            check_prompt(&model, text, model.config.context)?;
+        }
+        let task = Task::Embed(Embedding::new(texts, pooling));
+        self.send(model, task, class, None, sink)
+    }
+
+    fn send(
+        &self,
+        model: Arc<Model>,
+        task: Task,
+        class: Class,
+        deadline: Option<Duration>,
+        sink: Sink,
+    ) -> Result<RequestId, Error> {
+        let waiting = self.shared.waiting.fetch_add(1, Ordering::Relaxed);
+        if waiting >= self.shared.most_waiting {
+            self.shared.waiting.fetch_sub(1, Ordering::Relaxed);
+            return Err(Error::Busy { waiting });
+        }
+        let id = RequestId(self.shared.next.fetch_add(1, Ordering::Relaxed));
+        let claim = Claim::new(class, deadline, self.shared.began.elapsed());
+        self.mail(Mail::Job(Box::new(Job::new(id, model, task, claim, sink))))?;
+        Ok(id)
+    }
+
+    /// Ends a request as soon as the layer at hand is computed. Its [`Update::End`] still comes.
+    pub fn cancel(&self, id: RequestId) {
+        // A service that has stopped runs nothing that could be cancelled.
+        let _ = self.mail(Mail::Cancel(id));
+    }
+
+    /// Says whether the user looks at what becomes of a request.
+    pub fn focus(&self, id: RequestId, focused: bool) {
+        let _ = self.mail(Mail::Focus(id, focused));
+    }
+
+    /// What it is doing.
+    pub fn figures(&self) -> ServiceFigures {
+        self.shared.figures.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Cancels all requests and ends the thread.
+    pub fn shutdown(&self) {
+        let _ = self.mail(Mail::Stop);
+        let thread = self.shared.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = thread {
+            // Its panic was told when it happened.
+            let _ = thread.join();
+        }
+    }
+
+    fn mail(&self, mail: Mail) -> Result<(), Error> {
+        let sender = self.shared.mail.lock().unwrap_or_else(PoisonError::into_inner);
+        sender.send(mail).map_err(|_| Error::Stopped)
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        let sender = self.mail.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let _ = sender.send(Mail::Stop);
+        if let Some(thread) = self.thread.get_mut().unwrap_or_else(PoisonError::into_inner).take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Refuses what could never be computed.
+fn check_prompt(model: &Model, prompt: &[u32], context: usize) -> Result<(), Error> {
+    if prompt.len() > context {
+        return Err(Error::ContextFull { needed: prompt.len(), capacity: context });
+    }
+    let vocabulary = model.config.vocabulary;
+    match prompt.iter().find(|&&token| token as usize >= vocabulary) {
+        Some(&token) => Err(Error::Token { token, vocabulary }),
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,347 @@
+//! The service's thread: takes requests in, gives each pass to whoever is most urgent, and hands out what comes of it.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, TryRecvError};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use kernels::Team;
+use model::Model;
+
+use super::flight::{Back, Flight};
+use super::jobs::Job;
+use super::station::Stations;
+use super::{RequestId, ServiceFigures, ServiceOptions};
+use crate::scheduler::Policy;
+
+/// What a handle sends.
+pub(super) enum Mail {
+    Job(Box<Job>),
+    Cancel(RequestId),
+    Focus(RequestId, bool),
+    Stop,
+}
+
+/// Passes that are under way at once, all but one of them put aside. One more would take buffers for nothing: there are
+/// three classes.
+const MOST_FLIGHTS: usize = 3;
+
+/// How fast the speeds that are told follow.
+const RATE: f64 = 0.2;
+
+/// The state of the thread.
+pub(super) struct Runner {
+    options: ServiceOptions,
+    policy: Policy,
+    team: Team,
+    began: Instant,
+    mail: Receiver<Mail>,
+    /// Requests without a session yet; those that wait in the mail count too.
+    waiting: Arc<AtomicUsize>,
+    told: Arc<Mutex<ServiceFigures>>,
+    figures: ServiceFigures,
+    queued: Vec<Box<Job>>,
+    /// Have a session and are in no pass.
+    ready: Vec<Box<Job>>,
+    /// Put aside.
+    flights: Vec<Flight>,
+    stations: Stations,
+    is_stopped: bool,
+}
+
+impl Runner {
+    pub(super) fn new(
+        options: ServiceOptions,
+        team: Team,
+        began: Instant,
+        mail: Receiver<Mail>,
+        waiting: Arc<AtomicUsize>,
+        told: Arc<Mutex<ServiceFigures>>,
+    ) -> Runner {
+        Runner {
+            policy: Policy::new(options.policy),
+            options,
+            team,
+            began,
+            mail,
+            waiting,
+            told,
+            figures: ServiceFigures::default(),
+            queued: Vec::new(),
+            ready: Vec::new(),
+            flights: Vec::new(),
+            stations: Stations::default(),
+            is_stopped: false,
+        }
+    }
+
+    /// Works until it is told to stop.
+    pub(super) fn run(mut self) {
+        while !self.is_stopped {
+            self.receive();
+            self.drop_cancelled();
+            self.admit();
+            if let Some(flight) = self.next_flight() {
+                self.fly(flight);
+            }
+            self.tell();
+        }
+        let flying = std::mem::take(&mut self.flights).into_iter().flat_map(|flight| flight.jobs);
+        let rest: Vec<Box<Job>> = flying.chain(self.queued.drain(..)).chain(self.ready.drain(..)).collect();
+        for job in rest {
+            job.end();
+        }
+    }
+
+    fn now(&self) -> Duration {
+        self.began.elapsed()
+    }
+
+    /// Takes all mail; waits for some if there is nothing to do.
+    fn receive(&mut self) {
+        if self.queued.is_empty() && self.ready.is_empty() && self.flights.is_empty() {
+            self.tell();
+            self.stations.forget_closed();
+            match self.mail.recv() {
+                Ok(mail) => self.take(mail),
+                Err(_) => self.is_stopped = true,
+            }
+        }
+        self.take_mail(&mut []);
+    }
+
+    /// Takes the mail that is there, while `flying` are being computed. Returns whether there was any.
+    fn take_mail(&mut self, flying: &mut [Box<Job>]) -> bool {
+        let mut any = false;
+        loop {
+            match self.mail.try_recv() {
+                Ok(Mail::Cancel(id)) => {
+                    if let Some(job) = self.find(flying, id) {
+                        job.is_cancelled = true;
+                    }
+                }
+                Ok(Mail::Focus(id, focused)) => {
+                    if let Some(job) = self.find(flying, id) {
+                        job.claim.focused = focused;
+                    }
+                }
+                Ok(mail) => self.take(mail),
+                Err(TryRecvError::Empty) => return any,
+                Err(TryRecvError::Disconnected) => {
+                    self.is_stopped = true;
+                    return true;
+                }
+            }
+            any = true;
+        }
+    }
+
+    fn take(&mut self, mail: Mail) {
+        match mail {
+            Mail::Job(job) => self.queued.push(job),
+            // Nobody with this name is here.
+            Mail::Cancel(_) | Mail::Focus(..) => {}
+            Mail::Stop => self.is_stopped = true,
+        }
+    }
+
+    fn find<'a>(&'a mut self, flying: &'a mut [Box<Job>], id: RequestId) -> Option<&'a mut Box<Job>> {
+        let put_aside = self.flights.iter_mut().flat_map(|flight| &mut flight.jobs);
+        let mut all = self.queued.iter_mut().chain(&mut self.ready).chain(put_aside).chain(flying);
+        all.find(|job| job.id == id)
+    }
+
+    /// Ends what was cancelled and is not being computed at the moment.
+    fn drop_cancelled(&mut self) {
+        let mut ended = Vec::new();
+        let queued = self.queued.len();
+        ended.extend(self.queued.extract_if(.., |job| job.is_cancelled));
+        self.waiting.fetch_sub(queued - self.queued.len(), Ordering::Relaxed);
+        ended.extend(self.ready.extract_if(.., |job| job.is_cancelled));
+        for flight in self.flights.extract_if(.., |flight| flight.is_cancelled()) {
+            self.stations.keep(&flight.model(), flight.pass);
+            ended.extend(flight.jobs);
+        }
+        self.figures.cancelled += ended.len() as u64;
+        for job in ended {
+            job.end();
+        }
+    }
+
+    /// Gives sessions to those that wait, the most urgent first, as far as there is room.
+    fn admit(&mut self) {
+        while !self.queued.is_empty() && self.sessions() < self.options.most_sessions {
+            let now = self.now();
+            let Some((first, _)) = best(&self.queued, |job| self.policy.rank(now, &job.claim)) else {
+                return;
+            };
+            let mut job = self.queued.swap_remove(first);
+            self.waiting.fetch_sub(1, Ordering::Relaxed);
+            match job.admit() {
+                Ok(is_over) => self.come_back(if is_over { Back::Over(job) } else { Back::Ready(job) }),
+                Err(error) => self.come_back(Back::Failed(job, error)),
+            }
+        }
+    }
+
+    fn sessions(&self) -> usize {
+        self.ready.len() + self.flights.iter().map(|flight| flight.jobs.len()).sum::<usize>()
+    }
+
+    /// The pass of the most urgent session, which may have been put aside; `None` if nobody wants one.
+    fn next_flight(&mut self) -> Option<Flight> {
+        let now = self.now();
+        let policy = self.policy;
+        let aside = best(&self.flights, |flight| flight.rank(&policy, now));
+        let ready = best(&self.ready, |job| policy.rank(now, &job.claim));
+        match (ready, aside) {
+            (None, None) => None,
+            (Some((ready, rank)), aside) if aside.is_none_or(|(_, other)| rank > other) => {
+                let leader = self.ready.swap_remove(ready);
+                self.start(leader)
+            }
+            (_, aside) => aside.map(|(aside, _)| self.flights.swap_remove(aside)),
+        }
+    }
+
+    /// Starts a pass for `leader` and those that may share it.
+    fn start(&mut self, leader: Box<Job>) -> Option<Flight> {
+        if self.flights.len() >= MOST_FLIGHTS - 1 {
+            self.ground_lowest();
+        }
+        let model = Arc::clone(&leader.model);
+        let pass = self.stations.pass(&model, self.options.batch);
+        let station = self.stations.of(&model);
+        let chunk = self.policy.chunk(pass.batch(), station.token_layer);
+        match Flight::start(leader, &mut self.ready, pass, chunk, station, &self.team) {
+            Ok(flight) => Some(flight),
+            Err((leader, error, pass)) => {
+                self.stations.keep(&model, pass);
+                self.come_back(Back::Failed(leader, error));
+                None
+            }
+        }
+    }
+
+    /// Gives up the pass of the lowest rank: its sessions are as they were before it.
+    fn ground_lowest(&mut self) {
+        let (policy, now) = (self.policy, self.now());
+        if let Some((lowest, _)) = best(&self.flights, |flight| -flight.rank(&policy, now)) {
+            let flight = self.flights.swap_remove(lowest);
+            self.stations.keep(&flight.model(), flight.pass);
+            self.ready.extend(flight.jobs);
+        }
+    }
+
+    /// Computes a pass to its end, unless somebody more urgent comes.
+    fn fly(&mut self, mut flight: Flight) {
+        let model = flight.model();
+        let mut turn = Duration::ZERO;
+        loop {
+            let (spent, is_done) = flight.advance(&model, &self.team);
+            self.stations.of(&model).note_layer(flight.pass.len(), spent);
+            self.note_layer(spent);
+            if is_done {
+                return self.land(&model, flight);
+            }
+            turn += spent;
+            if turn >= self.options.policy.longest_wait {
+                // It has had its turn: whatever it waited for that is over.
+                turn = Duration::ZERO;
+                flight.wait_from(self.now());
+            }
+            if self.take_mail(&mut flight.jobs) {
+                if flight.is_cancelled() || self.is_stopped {
+                    return self.flights.push(flight);
+                }
+                self.admit();
+            }
+            if self.is_outranked(&flight) {
+                self.figures.preempted += 1;
+                flight.put_aside(self.now());
+                return self.flights.push(flight);
+            }
+        }
+    }
+
+    fn is_outranked(&self, flight: &Flight) -> bool {
+        let now = self.now();
+        let holder = flight.rank(&self.policy, now);
+        let outranks = |rank: f64| self.policy.preempts(rank, holder);
+        self.ready.iter().any(|job| outranks(self.policy.rank(now, &job.claim)))
+            || self.flights.iter().any(|other| outranks(other.rank(&self.policy, now)))
+    }
+
+    /// Hands out what a pass gave.
+    fn land(&mut self, model: &Arc<Model>, flight: Flight) {
+        let (tokens, members) = (flight.pass.len(), flight.jobs.len());
+        let station = self.stations.of(model);
+        let (outcomes, time, pass) = flight.land(model, &self.team, station);
+        self.stations.keep(model, pass);
+        self.note_pass(tokens, members, time);
+        let now = self.now();
+        for mut outcome in outcomes {
+            if let Back::Ready(job) = &mut outcome {
+                job.claim.waiting_since = now;
+            }
+            self.come_back(outcome);
+        }
+    }
+
+    fn come_back(&mut self, outcome: Back) {
+        match outcome {
+            Back::Ready(job) => self.ready.push(job),
+            Back::Over(job) => {
+                self.figures.ended += 1;
+                self.figures.reused_tokens += job.end() as u64;
+            }
+            Back::Failed(job, error) => {
+                self.figures.failed += 1;
+                job.fail(error);
+            }
+        }
+    }
+
+    /// Takes note of a layer for whoever asks how long a newcomer waits.
+    fn note_layer(&mut self, spent: Duration) {
+        let spent = spent.as_secs_f64();
+        self.figures.busy_seconds += spent;
+        // The longest fades, so that one hiccup is not told for ever.
+        self.figures.longest_layer_seconds = spent.max(self.figures.longest_layer_seconds * 0.999);
+    }
+
+    /// Takes note of a pass over `tokens` tokens of `members` sessions.
+    fn note_pass(&mut self, tokens: usize, members: usize, time: Duration) {
+        let speed = tokens as f64 / time.as_secs_f64().max(1e-9);
+        let figures = &mut self.figures;
+        let lately =
+            |figure: &mut f64| *figure += if *figure == 0.0 { speed } else { RATE * (speed - *figure) };
+        if tokens > members {
+            figures.prefilled_tokens += (tokens + 1 - members) as u64;
+            figures.decoded_tokens += members as u64 - 1;
+            lately(&mut figures.prefill_tok_s);
+        } else {
+            figures.decoded_tokens += tokens as u64;
+            lately(&mut figures.decode_tok_s);
+        }
+    }
+
+    /// Lets others see the figures.
+    fn tell(&mut self) {
+        let flying = self.flights.iter().flat_map(|flight| &flight.jobs);
+        let jobs = || self.ready.iter().chain(flying.clone());
+        self.figures.queued = self.queued.len();
+        self.figures.running = [0; 3];
+        for job in jobs() {
+            self.figures.running[job.claim.class as usize] += 1;
+        }
+        self.figures.kv_bytes = jobs().map(|job| job.kv_bytes()).sum();
+        self.told.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&self.figures);
+    }
+}
+
+/// The index and value of the item of the highest value, the first of several.
+fn best<T>(items: &[T], value: impl Fn(&T) -> f64) -> Option<(usize, f64)> {
+    let valued = items.iter().map(value).enumerate();
+    valued.reduce(|best, next| if next.1 > best.1 { next } else { best })
+}

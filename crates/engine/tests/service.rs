@@ -1,0 +1,247 @@
+//! The service: many sessions on one thread, and none of them notices the others.
+
+mod common;
+
+use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Arc, mpsc};
+use std::time::Duration;
+
+use engine::{
+    Choice, Class, EndReason, Error, Figures, Pooling, Request, RequestId, SamplerOptions, Service,
+    ServiceOptions, SessionOptions, Sharing, Speculation, Update, generate,
+};
+use model::Model;
+
+use common::{open, options};
+use testkit::TinyOptions;
+
+/// What came of a request.
+#[derive(Debug, Default)]
+struct Outcome {
+    text: String,
+    tokens: Vec<u32>,
+    choices: Vec<Choice>,
+    vectors: Vec<Vec<f32>>,
+    end: Option<EndReason>,
+    figures: Figures,
+    error: Option<Error>,
+}
+
+fn service(options: ServiceOptions) -> Service {
+    Service::start(ServiceOptions { threads: Some(2), ..options }).unwrap()
+}
+
+fn model() -> Arc<Model> {
+    open(&TinyOptions { context: 1024, ..TinyOptions::new("llama") })
+}
+
+fn request(model: &Arc<Model>, prompt: Vec<u32>, options: SessionOptions, class: Class) -> Request {
+    let model = Arc::clone(model);
+    Request { model, prompt, options, class, deadline: None, constraint: None, logprobs: None }
+}
+
+fn submit(service: &Service, request: Request) -> (RequestId, Receiver<Update>) {
+    let (sender, receiver) = channel();
+    let sink = Box::new(move |update| drop(sender.send(update)));
+    (service.submit(request, sink).unwrap(), receiver)
+}
+
+/// All updates of a request, which must end within a minute.
+fn outcome(updates: &Receiver<Update>) -> Outcome {
+    outcome_after(Vec::new(), updates)
+}
+
+/// The same where some were taken already.
+fn outcome_after(taken: Vec<Update>, updates: &Receiver<Update>) -> Outcome {
+    let mut outcome = Outcome::default();
+    let mut taken = taken.into_iter();
+    let mut next =
+        || taken.next().unwrap_or_else(|| updates.recv_timeout(Duration::from_secs(60)).expect("it ends"));
+    loop {
+        match next() {
+            Update::Prefilled { .. } => {}
+            Update::Tokens { text, tokens, choices } => {
+                outcome.text.push_str(&text);
+                outcome.tokens.extend(tokens);
+                outcome.choices.extend(choices);
+            }
+            Update::Embedding(vector) => outcome.vectors.push(vector),
+            Update::End { end, figures } => return Outcome { end, figures, ..outcome },
+            Update::Failed(error) => return Outcome { error: Some(error), ..outcome },
+        }
+    }
+}
+
+/// The same answer from an engine of its own.
+fn alone(model: &Arc<Model>, prompt: &[u32], options: SessionOptions) -> (String, Vec<u32>) {
+    let mut engine = common::engine(model, 1, 64);
+    let mut session = engine.session(SessionOptions { context: Some(1024), ..options }).unwrap();
+    session.push(prompt).unwrap();
+    let answer = generate(&mut engine, &mut session, &Default::default(), &mut |_| {}).unwrap();
+    (answer.text, answer.token_ids)
+}
+
+fn prompt(length: usize, seed: u32) -> Vec<u32> {
+    (0..length as u32).map(|at| 3 + (at * 7 + seed * 13) % 200).collect()
+}
+
+#[test]
+fn nobody_notices_the_others() {
+    let model = model();
+    for sharing in [Sharing::Urgency, Sharing::Fair] {
+        let mut options_of_service = ServiceOptions { batch: 32, ..ServiceOptions::default() };
+        options_of_service.policy.sharing = sharing;
+        // Nobody may keep the machine for longer than a layer, and all wait impatiently: pre-empted wherever possible.
+        options_of_service.policy.longest_wait = Duration::from_micros(1);
+        options_of_service.policy.ageing = Duration::from_micros(100);
+        let service = service(options_of_service);
+        let asked: Vec<_> = (0..24u32)
+            .map(|index| {
+                let class = Class::ALL[index as usize % 3];
+                let prompt = prompt([5, 40, 200][index as usize / 8], index);
+                let speculation = if index % 2 == 0 { Speculation::Off } else { Speculation::Fixed(3) };
+                let options = SessionOptions { speculation, ..options(index.into(), 20) };
+                let updates = submit(&service, request(&model, prompt.clone(), options.clone(), class)).1;
+                (prompt, options, updates)
+            })
+            .collect();
+        for (index, (prompt, options, updates)) in asked.into_iter().enumerate() {
+            let got = outcome(&updates);
+            assert_eq!(got.end, Some(EndReason::MaxTokens), "{index}: {:?}", got.error);
+            assert_eq!((got.text, got.tokens), alone(&model, &prompt, options), "{index} {sharing:?}");
+            assert_eq!(got.figures.prompt_tokens, prompt.len());
+            assert_eq!(got.figures.generated_tokens, 20);
+            assert!(got.figures.time_to_first_token.is_some());
+        }
+        service.shutdown();
+        let figures = service.figures();
+        assert_eq!((figures.ended, figures.failed, figures.running), (24, 0, [0; 3]));
+    }
+}
+
+#[test]
+fn a_question_overtakes_long_work() {
+    let model = model();
+    let service = service(ServiceOptions { batch: 32, ..ServiceOptions::default() });
+    let work = request(&model, prompt(400, 1), options(1, 600), Class::Background);
+    let (_, work) = submit(&service, work);
+    // It has begun.
+    assert!(matches!(work.recv_timeout(Duration::from_secs(60)), Ok(Update::Prefilled { .. })));
+    let question = request(&model, prompt(8, 2), options(2, 4), Class::Interactive);
+    let (_, question) = submit(&service, question);
+    assert_eq!(outcome(&question).tokens.len(), 4);
+    let early: Vec<Update> = work.try_iter().collect();
+    let is_over = early.iter().any(|update| matches!(update, Update::End { .. }));
+    assert!(!is_over, "the question was answered while the work went on");
+    assert_eq!(outcome_after(early, &work).tokens, alone(&model, &prompt(400, 1), options(1, 600)).1);
+}
+
+#[test]
+fn cancelling_ends_a_request_wherever_it_is() {
+    let model = model();
+    let service = service(ServiceOptions { most_sessions: 1, batch: 16, ..ServiceOptions::default() });
+    let long = || request(&model, prompt(300, 1), options(1, 200), Class::Normal);
+    let (first, first_updates) = submit(&service, long());
+    let (second, second_updates) = submit(&service, long());
+    service.cancel(second);
+    let got = outcome(&second_updates);
+    assert!(got.end.is_none() && got.error.is_none() && got.tokens.is_empty());
+    service.cancel(first);
+    service.cancel(first);
+    let got = outcome(&first_updates);
+    assert!(got.error.is_none());
+    assert!(got.end.is_none(), "it had not come to its end");
+    let (_, third) = submit(&service, request(&model, prompt(5, 1), options(1, 3), Class::Normal));
+    assert_eq!(outcome(&third).tokens.len(), 3);
+    assert_eq!(service.figures().cancelled, 2);
+}
+
+#[test]
+fn what_can_never_be_computed_is_refused_at_once() {
+    let model = model();
+    let service = service(ServiceOptions { most_sessions: 1, most_waiting: 2, ..ServiceOptions::default() });
+    let refuse = |prompt: Vec<u32>, options: SessionOptions| {
+        service.submit(request(&model, prompt, options, Class::Normal), Box::new(|_| {})).unwrap_err()
+    };
+    assert!(matches!(refuse(Vec::new(), options(1, 1)), Error::Empty));
+    assert!(matches!(refuse(vec![u32::MAX], options(1, 1)), Error::Token { .. }));
+    let small = SessionOptions { context: Some(4), ..options(1, 1) };
+    assert!(matches!(refuse(prompt(5, 1), small), Error::ContextFull { needed: 5, capacity: 4 }));
+    let mut hot = options(1, 1);
+    hot.sampler.temperature = f32::NAN;
+    assert!(matches!(refuse(prompt(5, 1), hot), Error::Setting { .. }));
+    // One computes, two wait, and there is no place for more.
+    let held: Vec<_> = (0..40)
+        .map_while(|_| {
+            let (sender, updates) = mpsc::channel();
+            let long = request(&model, prompt(400, 1), options(1, 90), Class::Normal);
+            let sink = Box::new(move |update| drop(sender.send(update)));
+            service.submit(long, sink).is_ok().then_some(updates)
+        })
+        .collect();
+    assert!((2..40).contains(&held.len()), "{}", held.len());
+    service.shutdown();
+    for updates in &held {
+        assert!(outcome(updates).error.is_none());
+    }
+    assert!(matches!(
+        service.submit(request(&model, prompt(5, 1), options(1, 1), Class::Normal), Box::new(|_| {})),
+        Err(Error::Stopped)
+    ));
+}
+
+#[test]
+fn nothing_to_say_is_an_answer_too() {
+    let model = model();
+    let service = service(ServiceOptions::default());
+    let (_, updates) = submit(&service, request(&model, prompt(5, 1), options(1, 0), Class::Normal));
+    let got = outcome(&updates);
+    assert_eq!((got.end, got.tokens.len()), (Some(EndReason::MaxTokens), 0));
+}
+
+#[test]
+fn choices_are_told() {
+    let model = model();
+    let service = service(ServiceOptions::default());
+    let greedy = SessionOptions { sampler: SamplerOptions::greedy(), ..options(1, 6) };
+    let mut asked = request(&model, prompt(9, 4), greedy, Class::Normal);
+    asked.logprobs = Some(3);
+    let got = outcome(&submit(&service, asked).1);
+    assert_eq!(got.choices.iter().map(|choice| choice.token).collect::<Vec<_>>(), got.tokens);
+    for choice in &got.choices {
+        assert_eq!(choice.alternatives.len(), 3);
+        assert_eq!(choice.alternatives[0], (choice.token, choice.logprob), "the likeliest was taken");
+        assert!(choice.logprob <= 0.0);
+    }
+}
+
+#[test]
+fn embeddings_do_not_depend_on_company_or_cut() {
+    let model = model();
+    let texts = vec![prompt(70, 1), prompt(3, 2), prompt(70, 1)];
+    for pooling in [Pooling::Mean, Pooling::Last] {
+        let of = |batch: usize| {
+            let service = service(ServiceOptions { batch, ..ServiceOptions::default() });
+            let (sender, updates) = channel();
+            let sink = Box::new(move |update| drop(sender.send(update)));
+            let noise = request(&model, prompt(100, 3), options(3, 30), Class::Interactive);
+            let noise = submit(&service, noise);
+            service.embed(Arc::clone(&model), texts.clone(), pooling, Class::Normal, sink).unwrap();
+            let got = outcome(&updates);
+            assert_eq!(outcome(&noise.1).tokens.len(), 30);
+            assert!(got.error.is_none() && got.end.is_none());
+            assert_eq!(got.figures.prompt_tokens, 143);
+            got.vectors
+        };
+        let (whole, cut) = (of(256), of(16));
+        assert_eq!(whole.len(), 3);
+        assert_eq!(whole[0], whole[2]);
+        assert_ne!(whole[0], whole[1]);
+        for (whole, cut) in whole.iter().zip(&cut) {
+            let length: f32 = whole.iter().map(|value| value * value).sum();
+            assert!((length - 1.0).abs() < 1e-4);
+            let difference = whole.iter().zip(cut).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+            assert!(difference < 1e-6, "{difference}");
+        }
+    }
+}
