@@ -15,7 +15,7 @@ use crate::scheduler::Policy;
 /// See the module.
 pub(super) struct Flight {
     pub(super) pass: Pass,
-    pub(super) jobs: Vec<Box<Job>>,
+    pub(super) jobs: Vec<Job>,
     began: Instant,
     /// Time it was computed.
     used: Duration,
@@ -23,27 +23,34 @@ pub(super) struct Flight {
     is_whole: bool,
 }
 
+/// A pass that could not be started.
+pub(super) struct Failure {
+    pub(super) leader: Job,
+    pub(super) error: Error,
+    pub(super) pass: Pass,
+}
+
 /// A job back from a pass.
 pub(super) enum Back {
     /// It wants another.
-    Ready(Box<Job>),
+    Ready(Job),
     /// It is over.
-    Over(Box<Job>),
+    Over(Job),
     /// It failed.
-    Failed(Box<Job>, Error),
+    Failed(Job, Error),
 }
 
 impl Flight {
     /// Starts a pass for `leader`, of at most `chunk` tokens of its prompt, and those of `ready` that may share it. On an error
     /// the leader failed and the others are back.
     pub(super) fn start(
-        leader: Box<Job>,
-        ready: &mut Vec<Box<Job>>,
+        leader: Job,
+        ready: &mut Vec<Job>,
         mut pass: Pass,
         chunk: usize,
         station: &Station,
         team: &Team,
-    ) -> Result<Flight, (Box<Job>, Error, Pass)> {
+    ) -> Result<Flight, Box<Failure>> {
         let model = Arc::clone(&leader.model);
         pass.clear(leader.embeds());
         let mut added = pass.add(leader.session(), chunk);
@@ -69,7 +76,7 @@ impl Flight {
             Ok(()) => Ok(Flight { pass, jobs, began, used: began.elapsed(), is_whole: true }),
             Err(error) => {
                 ready.extend(jobs.drain(1..));
-                Err((jobs.remove(0), error, pass))
+                Err(Box::new(Failure { leader: jobs.remove(0), error, pass }))
             }
         }
     }
@@ -154,6 +161,6 @@ impl Flight {
     }
 }
 
-fn back(job: Box<Job>, is_over: bool) -> Back {
+fn back(job: Job, is_over: bool) -> Back {
     if is_over { Back::Over(job) } else { Back::Ready(job) }
 }

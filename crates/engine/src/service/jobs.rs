@@ -82,13 +82,13 @@ pub(super) struct Job {
 }
 
 /// The sessions of a pass are those of its jobs, which have one by then.
-impl Borrow<Session> for Box<Job> {
+impl Borrow<Session> for Job {
     fn borrow(&self) -> &Session {
         self.session()
     }
 }
 
-impl BorrowMut<Session> for Box<Job> {
+impl BorrowMut<Session> for Job {
     fn borrow_mut(&mut self) -> &mut Session {
         self.session_mut()
     }
@@ -227,7 +227,7 @@ impl Job {
     }
 
     /// Tells the end, which cancelling is where the session has none. Returns the tokens of the prompt that were found computed.
-    pub(super) fn end(mut self: Box<Self>) -> usize {
+    pub(super) fn end(mut self) -> usize {
         let mut end: Option<EndReason> = None;
         if let Some(session) = &self.session
             && self.embedding.is_none()
@@ -241,7 +241,7 @@ impl Job {
     }
 
     /// Tells that it failed.
-    pub(super) fn fail(mut self: Box<Self>, error: Error) {
+    pub(super) fn fail(mut self, error: Error) {
         (self.sink)(Update::Failed(error));
     }
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use kernels::Team;
 use model::Model;
 
-use super::flight::{Back, Flight};
+use super::flight::{Back, Failure, Flight};
 use super::jobs::Job;
 use super::station::Stations;
 use super::{RequestId, ServiceFigures, ServiceOptions};
@@ -40,9 +40,9 @@ pub(super) struct Runner {
     waiting: Arc<AtomicUsize>,
     told: Arc<Mutex<ServiceFigures>>,
     figures: ServiceFigures,
-    queued: Vec<Box<Job>>,
+    queued: Vec<Job>,
     /// Have a session and are in no pass.
-    ready: Vec<Box<Job>>,
+    ready: Vec<Job>,
     /// Put aside.
     flights: Vec<Flight>,
     stations: Stations,
@@ -87,7 +87,7 @@ impl Runner {
             self.tell();
         }
         let flying = std::mem::take(&mut self.flights).into_iter().flat_map(|flight| flight.jobs);
-        let rest: Vec<Box<Job>> = flying.chain(self.queued.drain(..)).chain(self.ready.drain(..)).collect();
+        let rest: Vec<Job> = flying.chain(self.queued.drain(..)).chain(self.ready.drain(..)).collect();
         for job in rest {
             job.end();
         }
@@ -111,7 +111,7 @@ impl Runner {
     }
 
     /// Takes the mail that is there, while `flying` are being computed. Returns whether there was any.
-    fn take_mail(&mut self, flying: &mut [Box<Job>]) -> bool {
+    fn take_mail(&mut self, flying: &mut [Job]) -> bool {
         let mut any = false;
         loop {
             match self.mail.try_recv() {
@@ -138,14 +138,14 @@ impl Runner {
 
     fn take(&mut self, mail: Mail) {
         match mail {
-            Mail::Job(job) => self.queued.push(job),
+            Mail::Job(job) => self.queued.push(*job),
             // Nobody with this name is here.
             Mail::Cancel(_) | Mail::Focus(..) => {}
             Mail::Stop => self.is_stopped = true,
         }
     }
 
-    fn find<'a>(&'a mut self, flying: &'a mut [Box<Job>], id: RequestId) -> Option<&'a mut Box<Job>> {
+    fn find<'a>(&'a mut self, flying: &'a mut [Job], id: RequestId) -> Option<&'a mut Job> {
         let put_aside = self.flights.iter_mut().flat_map(|flight| &mut flight.jobs);
         let mut all = self.queued.iter_mut().chain(&mut self.ready).chain(put_aside).chain(flying);
         all.find(|job| job.id == id)
@@ -205,7 +205,7 @@ impl Runner {
     }
 
     /// Starts a pass for `leader` and those that may share it.
-    fn start(&mut self, leader: Box<Job>) -> Option<Flight> {
+    fn start(&mut self, leader: Job) -> Option<Flight> {
         if self.flights.len() >= MOST_FLIGHTS - 1 {
             self.ground_lowest();
         }
@@ -215,7 +215,8 @@ impl Runner {
         let chunk = self.policy.chunk(pass.batch(), station.token_layer);
         match Flight::start(leader, &mut self.ready, pass, chunk, station, &self.team) {
             Ok(flight) => Some(flight),
-            Err((leader, error, pass)) => {
+            Err(failure) => {
+                let Failure { leader, error, pass } = *failure;
                 self.stations.keep(&model, pass);
                 self.come_back(Back::Failed(leader, error));
                 None
