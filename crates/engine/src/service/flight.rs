@@ -105,15 +105,16 @@ impl Flight {
         self.wait_from(now);
     }
 
-    /// Computes a layer. Returns what it took, and whether it was the last.
-    pub(super) fn advance(&mut self, model: &Model, team: &Team) -> (Duration, bool) {
-        let start = Instant::now();
-        let is_done = self.pass.advance(model, team, &mut self.jobs, 1);
-        let spent = start.elapsed();
+    /// Computes a layer. Returns whether it was the last.
+    pub(super) fn advance(&mut self, model: &Model, team: &Team) -> bool {
+        self.pass.advance(model, team, &mut self.jobs, 1)
+    }
+
+    /// Takes note that a layer took so long.
+    pub(super) fn note(&mut self, spent: Duration) {
         self.used += spent;
         let share = spent / self.jobs.len() as u32;
         self.jobs.iter_mut().for_each(|job| job.claim.used += share);
-        (spent, is_done)
     }
 
     /// Ends the pass and hands its outcome to the jobs. Returns them, what the pass took, and the buffers.

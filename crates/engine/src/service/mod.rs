@@ -7,7 +7,10 @@
 mod flight;
 mod jobs;
 mod runner;
+#[cfg(test)]
+mod simulation;
 mod station;
+mod world;
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::Sender;
@@ -28,6 +31,7 @@ use crate::session::{DEFAULT_CONTEXT, EndReason, SessionOptions};
 use crate::threads::default_threads;
 use jobs::{Embedding, Job, Task};
 use runner::{Mail, Runner};
+use world::Real;
 
 /// How a service works.
 #[derive(Clone, Debug)]
@@ -192,7 +196,7 @@ impl Service {
             .name("pouch-service".to_owned())
             .spawn(move || {
                 let team = Team::new(threads);
-                Runner::new(options, team, began, receiver, theirs, told).run();
+                Runner::new(Real { began, mail: receiver }, options, team, theirs, told).run();
             })
             .map_err(|source| Error::Thread { source })?;
         Ok(Service {

@@ -1,9 +1,8 @@
 //! The service's thread: takes requests in, gives each pass to whoever is most urgent, and hands out what comes of it.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, TryRecvError};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use kernels::Team;
 use model::Model;
@@ -11,6 +10,7 @@ use model::Model;
 use super::flight::{Back, Failure, Flight};
 use super::jobs::Job;
 use super::station::Stations;
+use super::world::World;
 use super::{RequestId, ServiceFigures, ServiceOptions};
 use crate::scheduler::Policy;
 
@@ -30,12 +30,11 @@ const MOST_FLIGHTS: usize = 3;
 const RATE: f64 = 0.2;
 
 /// The state of the thread.
-pub(super) struct Runner {
+pub(super) struct Runner<W> {
+    world: W,
     options: ServiceOptions,
     policy: Policy,
     team: Team,
-    began: Instant,
-    mail: Receiver<Mail>,
     /// Requests without a session yet; those that wait in the mail count too.
     waiting: Arc<AtomicUsize>,
     told: Arc<Mutex<ServiceFigures>>,
@@ -49,21 +48,19 @@ pub(super) struct Runner {
     is_stopped: bool,
 }
 
-impl Runner {
+impl<W: World> Runner<W> {
     pub(super) fn new(
+        world: W,
         options: ServiceOptions,
         team: Team,
-        began: Instant,
-        mail: Receiver<Mail>,
         waiting: Arc<AtomicUsize>,
         told: Arc<Mutex<ServiceFigures>>,
-    ) -> Runner {
+    ) -> Runner<W> {
         Runner {
+            world,
             policy: Policy::new(options.policy),
             options,
             team,
-            began,
-            mail,
             waiting,
             told,
             figures: ServiceFigures::default(),
@@ -94,7 +91,7 @@ impl Runner {
     }
 
     fn now(&self) -> Duration {
-        self.began.elapsed()
+        self.world.now()
     }
 
     /// Takes all mail; waits for some if there is nothing to do.
@@ -102,10 +99,8 @@ impl Runner {
         if self.queued.is_empty() && self.ready.is_empty() && self.flights.is_empty() {
             self.tell();
             self.stations.forget_closed();
-            match self.mail.recv() {
-                Ok(mail) => self.take(mail),
-                Err(_) => self.is_stopped = true,
-            }
+            let mail = self.world.wait();
+            self.take(mail);
         }
         self.take_mail(&mut []);
     }
@@ -113,27 +108,26 @@ impl Runner {
     /// Takes the mail that is there, while `flying` are being computed. Returns whether there was any.
     fn take_mail(&mut self, flying: &mut [Job]) -> bool {
         let mut any = false;
-        loop {
-            match self.mail.try_recv() {
-                Ok(Mail::Cancel(id)) => {
+        while let Some(mail) = self.world.mail() {
+            any = true;
+            match mail {
+                Mail::Cancel(id) => {
                     if let Some(job) = self.find(flying, id) {
                         job.is_cancelled = true;
                     }
                 }
-                Ok(Mail::Focus(id, focused)) => {
+                Mail::Focus(id, focused) => {
                     if let Some(job) = self.find(flying, id) {
                         job.claim.focused = focused;
                     }
                 }
-                Ok(mail) => self.take(mail),
-                Err(TryRecvError::Empty) => return any,
-                Err(TryRecvError::Disconnected) => {
-                    self.is_stopped = true;
-                    return true;
-                }
+                mail => self.take(mail),
             }
-            any = true;
+            if self.is_stopped {
+                break;
+            }
         }
+        any
     }
 
     fn take(&mut self, mail: Mail) {
@@ -157,11 +151,13 @@ impl Runner {
         let queued = self.queued.len();
         ended.extend(self.queued.extract_if(.., |job| job.is_cancelled));
         self.waiting.fetch_sub(queued - self.queued.len(), Ordering::Relaxed);
-        ended.extend(self.ready.extract_if(.., |job| job.is_cancelled));
-        for flight in self.flights.extract_if(.., |flight| flight.is_cancelled()) {
-            self.stations.keep(&flight.model(), flight.pass);
-            ended.extend(flight.jobs);
+        // A pass that is put aside may be so for long: who is cancelled leaves it, for which it is given up.
+        while let Some(at) =
+            self.flights.iter().position(|flight| flight.jobs.iter().any(|job| job.is_cancelled))
+        {
+            self.ground(at);
         }
+        ended.extend(self.ready.extract_if(.., |job| job.is_cancelled));
         self.figures.cancelled += ended.len() as u64;
         for job in ended {
             job.end();
@@ -170,12 +166,13 @@ impl Runner {
 
     /// Gives sessions to those that wait, the most urgent first, as far as there is room.
     fn admit(&mut self) {
-        while !self.queued.is_empty() && self.sessions() < self.options.most_sessions {
+        while !self.queued.is_empty() && self.jobs().count() < self.options.most_sessions {
             let now = self.now();
             let Some((first, _)) = best(&self.queued, |job| self.policy.rank(now, &job.claim)) else {
                 return;
             };
             let mut job = self.queued.swap_remove(first);
+            self.policy.enter(&mut job.claim, self.jobs().map(|job| &job.claim));
             self.waiting.fetch_sub(1, Ordering::Relaxed);
             match job.admit() {
                 Ok(is_over) => self.come_back(if is_over { Back::Over(job) } else { Back::Ready(job) }),
@@ -184,8 +181,9 @@ impl Runner {
         }
     }
 
-    fn sessions(&self) -> usize {
-        self.ready.len() + self.flights.iter().map(|flight| flight.jobs.len()).sum::<usize>()
+    /// Those with a session, but for a pass that is being computed.
+    fn jobs(&self) -> impl Iterator<Item = &Job> {
+        self.ready.iter().chain(self.flights.iter().flat_map(|flight| &flight.jobs))
     }
 
     /// The pass of the most urgent session, which may have been put aside; `None` if nobody wants one.
@@ -207,7 +205,10 @@ impl Runner {
     /// Starts a pass for `leader` and those that may share it.
     fn start(&mut self, leader: Job) -> Option<Flight> {
         if self.flights.len() >= MOST_FLIGHTS - 1 {
-            self.ground_lowest();
+            let (policy, now) = (self.policy, self.now());
+            if let Some((lowest, _)) = best(&self.flights, |flight| -flight.rank(&policy, now)) {
+                self.ground(lowest);
+            }
         }
         let model = Arc::clone(&leader.model);
         let pass = self.stations.pass(&model, self.options.batch);
@@ -224,14 +225,11 @@ impl Runner {
         }
     }
 
-    /// Gives up the pass of the lowest rank: its sessions are as they were before it.
-    fn ground_lowest(&mut self) {
-        let (policy, now) = (self.policy, self.now());
-        if let Some((lowest, _)) = best(&self.flights, |flight| -flight.rank(&policy, now)) {
-            let flight = self.flights.swap_remove(lowest);
-            self.stations.keep(&flight.model(), flight.pass);
-            self.ready.extend(flight.jobs);
-        }
+    /// Gives up a pass that is put aside: its sessions are as they were before it.
+    fn ground(&mut self, at: usize) {
+        let flight = self.flights.swap_remove(at);
+        self.stations.keep(&flight.model(), flight.pass);
+        self.ready.extend(flight.jobs);
     }
 
     /// Computes a pass to its end, unless somebody more urgent comes.
@@ -239,7 +237,10 @@ impl Runner {
         let model = flight.model();
         let mut turn = Duration::ZERO;
         loop {
-            let (spent, is_done) = flight.advance(&model, &self.team);
+            let start = self.now();
+            let is_done = flight.advance(&model, &self.team);
+            let spent = self.world.spent(start, flight.pass.len());
+            flight.note(spent);
             self.stations.of(&model).note_layer(flight.pass.len(), spent);
             self.note_layer(spent);
             if is_done {
@@ -255,6 +256,7 @@ impl Runner {
                 if flight.is_cancelled() || self.is_stopped {
                     return self.flights.push(flight);
                 }
+                self.drop_cancelled();
                 self.admit();
             }
             if self.is_outranked(&flight) {
@@ -329,14 +331,13 @@ impl Runner {
 
     /// Lets others see the figures.
     fn tell(&mut self) {
-        let flying = self.flights.iter().flat_map(|flight| &flight.jobs);
-        let jobs = || self.ready.iter().chain(flying.clone());
-        self.figures.queued = self.queued.len();
-        self.figures.running = [0; 3];
-        for job in jobs() {
-            self.figures.running[job.claim.class as usize] += 1;
+        let (mut running, mut kv_bytes) = ([0; 3], 0);
+        for job in self.jobs() {
+            running[job.claim.class as usize] += 1;
+            kv_bytes += job.kv_bytes();
         }
-        self.figures.kv_bytes = jobs().map(|job| job.kv_bytes()).sum();
+        self.figures =
+            ServiceFigures { queued: self.queued.len(), running, kv_bytes, ..self.figures.clone() };
         self.told.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&self.figures);
     }
 }
