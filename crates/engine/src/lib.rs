@@ -2,8 +2,8 @@
 //!
 //! [`Engine`] has the machinery (a model, a worker team, buffers), a [`Session`] has one text's state, and
 //! [`Engine::step`] does one piece of work on it. [`generate`] is the loop for whoever has a single session;
-//! [`Conversation`] puts a chat template around it. A [`PageStore`]
-//! spares computing what was computed before, and a [`Journal`] lets sessions outlive the process.
+//! [`Conversation`] puts a chat template around it. A [`PageStore`] spares computing what was
+//! computed before, and a [`Journal`] lets sessions outlive the process.
 
 mod chat;
 mod choices;

@@ -10,7 +10,8 @@ mod recovery;
 mod writer;
 
 use std::collections::HashMap;
-use std::fs::{File, TryLockError};
+use std::fs::File;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -18,6 +19,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use crate::error::Error;
+use crate::lock::lock;
 use crate::session::{Session, SessionState};
 pub use record::Outcome;
 use record::{Record, VERSION};
@@ -70,14 +72,10 @@ impl Journal {
     pub fn open(folder: &Path) -> Result<(Journal, Vec<Recovered>), Error> {
         let failed = |source| Error::Journal { path: folder.to_owned(), source };
         std::fs::create_dir_all(folder).map_err(failed)?;
-        let lock = File::create(folder.join("lock")).map_err(failed)?;
-        match lock.try_lock() {
-            Err(TryLockError::WouldBlock) => return Err(Error::JournalInUse { path: folder.to_owned() }),
-            Err(TryLockError::Error(error)) if error.kind() != std::io::ErrorKind::Unsupported => {
-                return Err(failed(error));
-            }
-            _ => {}
-        }
+        let lock = lock(folder).map_err(|error| match error.kind() {
+            ErrorKind::WouldBlock => Error::JournalInUse { path: folder.to_owned() },
+            _ => failed(error),
+        })?;
         let writer = Writer::start(folder).map_err(failed)?;
         let (mut sessions, mut recovered) = (HashMap::new(), Vec::new());
         for (path, length, checksum, session) in recovery::recover(folder).map_err(failed)? {

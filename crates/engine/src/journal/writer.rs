@@ -196,6 +196,7 @@ impl Files {
         let written = file.seek(SeekFrom::Start(length)).and_then(|_| file.write_all(lines));
         if written.is_err() {
             let _ = file.set_len(length);
+            self.open.remove(path);
         }
         written
     }

@@ -5,7 +5,7 @@
 //! only costs time. It is not forced to disk, for what a power cut leaves of it is found by its checksum.
 
 use std::collections::HashSet;
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
@@ -13,6 +13,7 @@ use std::time::{Duration, SystemTime};
 use model::{KvCache, Page};
 
 use super::key::Key;
+use crate::lock::lock;
 
 const MAGIC: &[u8; 8] = b"pouch-kv";
 const VERSION: u32 = 1;
@@ -24,9 +25,6 @@ const PARTIAL: &str = "partial";
 
 /// Pages of one text are dated so far apart that they sort by age, the first as the newest.
 const STEP: Duration = Duration::from_millis(1);
-
-/// How long to wait for another process that writes.
-const PATIENCE: Duration = Duration::from_secs(2);
 
 /// The folder.
 #[derive(Debug)]
@@ -75,7 +73,7 @@ impl Disk {
     /// need room.
     pub(super) fn write(&self, pages: &[(Key, usize, &Page)]) -> io::Result<()> {
         fs::create_dir_all(&self.folder)?;
-        let _lock = self.lock()?;
+        let _lock = lock(&self.folder)?;
         let text: HashSet<PathBuf> = pages.iter().map(|(key, ..)| self.path(key, WHOLE)).collect();
         let mut room = Room::of(&self.folder, self.limit, &text)?;
         for (key, index, page) in pages {
@@ -98,30 +96,6 @@ impl Disk {
 
     fn path(&self, key: &Key, extension: &str) -> PathBuf {
         self.folder.join(key.name()).with_extension(extension)
-    }
-
-    /// Waits until no other process writes here. Where files cannot be locked, goes on without.
-    fn lock(&self) -> io::Result<Option<File>> {
-        let file =
-            OpenOptions::new().write(true).create(true).truncate(false).open(self.folder.join("lock"))?;
-        let mut waited = Duration::ZERO;
-        loop {
-            match file.try_lock() {
-                Ok(()) => return Ok(Some(file)),
-                Err(TryLockError::WouldBlock) if waited < PATIENCE => {
-                    let pause = Duration::from_millis(5);
-                    std::thread::sleep(pause);
-                    waited += pause;
-                }
-                Err(TryLockError::WouldBlock) => {
-                    return Err(io::Error::new(io::ErrorKind::TimedOut, "another process keeps it locked"));
-                }
-                Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Unsupported => {
-                    return Ok(None);
-                }
-                Err(TryLockError::Error(error)) => return Err(error),
-            }
-        }
     }
 }
 
