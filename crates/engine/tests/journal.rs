@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use common::{engine, open, options};
 use engine::{
-    EndReason, Engine, Error, Journal, Limits, Outcome, PageStore, Random, Recovered, Session,
+    Constraint, EndReason, Engine, Error, Journal, Limits, Outcome, PageStore, Random, Recovered, Session,
     SessionOptions, SessionState, Speculation, Step, StoreOptions,
 };
 use serde_json::json;
@@ -286,6 +286,51 @@ fn every_way_to_end_is_found_again() {
             }
         }
     }
+}
+
+/// The form of exactly these tokens.
+#[derive(Debug)]
+struct Exactly {
+    tokens: Vec<u32>,
+    accepted: usize,
+}
+
+impl Constraint for Exactly {
+    fn mask(&mut self, logits: &mut [f32]) -> Result<(), Error> {
+        let only = self.tokens[self.accepted] as usize;
+        let others = logits.iter_mut().enumerate().filter(|(token, _)| *token != only);
+        others.for_each(|(_, logit)| *logit = f32::NEG_INFINITY);
+        Ok(())
+    }
+
+    fn accept(&mut self, token: u32) -> Result<bool, Error> {
+        if self.tokens[self.accepted] != token {
+            return Err(Error::Constraint { reason: "another token".to_owned() });
+        }
+        self.accepted += 1;
+        Ok(self.accepted == self.tokens.len())
+    }
+}
+
+#[test]
+fn a_form_is_kept_from_where_the_answer_was() {
+    let mut engine = tiny_engine();
+    let form = |tokens: &[u32]| Box::new(Exactly { tokens: tokens.to_vec(), accepted: 0 });
+    let mut session = begin(&engine, ANSWER);
+    session.constrain(form(&[11, 12, 13, 11])).unwrap();
+    let mut states = vec![session.state()];
+    while !matches!(engine.step(&mut session).unwrap(), Step::End(_)) {
+        states.push(session.state());
+    }
+    assert_eq!((session.end(), session.answer()), (Some(EndReason::Complete), &[11, 12, 13, 11][..]));
+    for state in states {
+        let mut restored = engine.restore(state, &nothing()).unwrap();
+        restored.constrain(form(&[11, 12, 13, 11])).unwrap();
+        finish(&mut engine, &mut restored);
+        assert_eq!((restored.end(), restored.tokens()), (session.end(), session.tokens()));
+    }
+    let mut restored = engine.restore(session.state(), &nothing()).unwrap();
+    assert!(matches!(restored.constrain(form(&[11, 13])), Err(Error::Constraint { .. })));
 }
 
 #[test]
