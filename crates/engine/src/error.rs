@@ -110,4 +110,18 @@ pub enum Error {
         /// What is wrong with it.
         reason: String,
     },
+    /// Sessions cannot be written down in this folder.
+    #[error("the journal {path}: {source}", path = path.display())]
+    Journal {
+        /// The folder, or a file in it.
+        path: std::path::PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// Another process writes sessions down in this folder.
+    #[error("the journal {path} is in use by another process: end it, or take another folder", path = path.display())]
+    JournalInUse {
+        /// The folder.
+        path: std::path::PathBuf,
+    },
 }

@@ -7,9 +7,13 @@
 //! There is one list of tokens. Those that the cache counts have been computed; those after it are pending, be it a
 //! prompt or the one token sampled last. So a session needs no mode: with much pending a step prefills, with one it decodes.
 
+mod state;
+
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use model::{KvCache, KvType, Model};
+use serde::{Deserialize, Serialize};
 use text::TextStream;
 
 use crate::choices::{Choice, Choices};
@@ -20,16 +24,19 @@ use crate::sampler::{Sampler, SamplerOptions};
 use crate::speculation::{DraftModel, Drafts, Moment, Speculation, Speculator};
 use crate::stop::StopMatcher;
 
+pub use state::SessionState;
+
 /// The context of a session that asks for none, unless the model was trained for less. The cache takes memory only as it
 /// fills, but models of 128k positions would reserve more address space than small machines grant.
 pub const DEFAULT_CONTEXT: usize = 8192;
 
 /// What a new session is to be.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SessionOptions {
     /// Tokens that fit, prompt and answers together; the smaller of the model's context and [`DEFAULT_CONTEXT`] if `None`.
     pub context: Option<usize>,
     /// The number format of the cached keys and values.
+    #[serde(with = "state::kv_type")]
     pub kv_type: KvType,
     /// How tokens are chosen.
     pub sampler: SamplerOptions,
@@ -52,7 +59,7 @@ impl Default for SessionOptions {
 }
 
 /// What ends an answer, beside the model itself and the context.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limits {
     /// Tokens in one answer; as many as fit if `None`.
     pub max_tokens: Option<usize>,
@@ -63,7 +70,7 @@ pub struct Limits {
 }
 
 /// Why an answer is over.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum EndReason {
     /// The model said so with this token, which is in the history but no part of the answer.
     EndOfGeneration(u32),
@@ -103,9 +110,15 @@ pub struct Session {
     constraint: Option<Box<dyn Constraint>>,
     /// What was chosen from, for whoever asked.
     choices: Option<Choices>,
+    speculation: Speculation,
     limits: Limits,
     turn: Turn,
+    /// Another number, never used before, whenever tokens are given rather than sampled.
+    revision: u64,
 }
+
+/// The next [`Session::revision`].
+static REVISIONS: AtomicU64 = AtomicU64::new(0);
 
 /// One prompt and its answer. Positions count from the session's first token.
 #[derive(Debug)]
@@ -153,6 +166,7 @@ impl Session {
             tokens: Vec::with_capacity(context + 1),
             sampler: new_sampler()?,
             speculator: Speculator::new(speculation, context, draft_model),
+            speculation,
             turn: Turn {
                 prompt: 0,
                 answer: 0,
@@ -166,6 +180,7 @@ impl Session {
             choices: None,
             limits,
             model,
+            revision: REVISIONS.fetch_add(1, Ordering::Relaxed),
         })
     }
 
@@ -178,6 +193,7 @@ impl Session {
         self.check(self.tokens.len() + tokens.len(), tokens)?;
         let answered = self.turn.answer < self.tokens.len() || self.turn.end.is_some();
         self.tokens.extend_from_slice(tokens);
+        self.revision = REVISIONS.fetch_add(1, Ordering::Relaxed);
         if answered {
             self.open_turn(self.cache.len());
         } else {
@@ -201,13 +217,26 @@ impl Session {
         }
         self.tokens.clear();
         self.tokens.extend_from_slice(tokens);
+        self.revision = REVISIONS.fetch_add(1, Ordering::Relaxed);
         self.open_turn(self.cache.len());
         Ok(self.cache.len())
     }
 
-    /// Holds the next answer to a form. To be called after its prompt was given.
-    pub fn constrain(&mut self, constraint: Box<dyn Constraint>) {
+    /// Holds the next answer to a form. To be called after its prompt was given, or after the session was restored, with a
+    /// constraint at its beginning.
+    ///
+    /// # Errors
+    /// [`Error::Constraint`] if the answer so far, of a session that was restored, does not have the form.
+    pub fn constrain(&mut self, mut constraint: Box<dyn Constraint>) -> Result<(), Error> {
+        let mut is_complete = false;
+        for &token in &self.tokens[self.turn.answer..] {
+            is_complete = constraint.accept(token)?;
+        }
+        if is_complete && self.turn.end.is_none() {
+            self.turn.end = Some(EndReason::Complete);
+        }
         self.constraint = Some(constraint);
+        Ok(())
     }
 
     /// Notes for each token chosen from now on how likely it was, and the `alternatives` likeliest tokens beside it:

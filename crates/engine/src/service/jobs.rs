@@ -140,7 +140,7 @@ impl Job {
                 let mut session = Session::new(Arc::clone(&self.model), None, *options)?;
                 session.push(&prompt)?;
                 if let Some(constraint) = constraint {
-                    session.constrain(constraint);
+                    session.constrain(constraint)?;
                 }
                 if let Some(alternatives) = logprobs {
                     session.record_choices(alternatives);
