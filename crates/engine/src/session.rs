@@ -37,6 +37,8 @@ pub struct SessionOptions {
     pub limits: Limits,
     /// How many tokens are guessed and computed together. Changes the speed of answers and nothing else of them.
     pub speculation: Speculation,
+    /// Control tokens that are part of the answer's text, such as a family's markers of tool calls; others are left out of it.
+    pub shown: Vec<u32>,
 }
 
 impl Default for SessionOptions {
@@ -47,6 +49,7 @@ impl Default for SessionOptions {
             sampler: SamplerOptions::default(),
             limits: Limits::default(),
             speculation: Speculation::default(),
+            shown: Vec::new(),
         }
     }
 }
@@ -104,6 +107,8 @@ pub struct Session {
     /// What was chosen from, for whoever asked.
     choices: Option<Choices>,
     limits: Limits,
+    /// Control tokens that are part of the answer's text.
+    shown: Vec<u32>,
     turn: Turn,
 }
 
@@ -130,7 +135,7 @@ impl Session {
         draft_model: Option<Arc<Model>>,
         options: SessionOptions,
     ) -> Result<Session, Error> {
-        let SessionOptions { context, kv_type, sampler, limits, speculation } = options;
+        let SessionOptions { context, kv_type, sampler, limits, speculation, shown } = options;
         let context = context.unwrap_or(DEFAULT_CONTEXT.min(model.config.context));
         if context == 0 {
             return Err(Error::Setting { name: "context", got: 0.0, expected: "1 or more" });
@@ -165,6 +170,7 @@ impl Session {
             constraint: None,
             choices: None,
             limits,
+            shown,
             model,
         })
     }
@@ -320,7 +326,8 @@ impl Session {
         let end = self.turn.answer + self.answer().len();
         let turn = &mut self.turn;
         for &token in &self.tokens[turn.decoded..end] {
-            let piece = turn.stream.push(&self.model.tokenizer.token_bytes(token, false));
+            let is_shown = self.shown.contains(&token);
+            let piece = turn.stream.push(&self.model.tokenizer.token_bytes(token, is_shown));
             if let Some(index) = turn.stops.push(&piece, &mut turn.text) {
                 turn.end = Some(EndReason::StopString(index));
             }

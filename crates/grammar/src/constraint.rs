@@ -18,16 +18,23 @@ pub(crate) struct Form {
     /// The only tokens that may come, whatever the grammar says; all if `None`.
     plain: Option<Arc<SimpleVob>>,
     ends: Arc<SimpleVob>,
+    /// Whether a token came with which answers end.
+    has_ended: bool,
 }
 
 impl Form {
     pub(crate) fn new(matcher: Matcher, plain: Option<Arc<SimpleVob>>, ends: Arc<SimpleVob>) -> Form {
-        Form { matcher, plain, ends }
+        Form { matcher, plain, ends, has_ended: false }
+    }
+
+    /// Whether the answer is complete and nothing may follow.
+    fn is_over(&self) -> bool {
+        self.has_ended || self.matcher.is_stopped() && self.matcher.stop_reason().is_ok()
     }
 
     /// The tokens that may come next.
     fn allowed(&mut self) -> Result<SimpleVob, Error> {
-        if self.matcher.is_stopped() && self.matcher.stop_reason().is_ok() {
+        if self.is_over() {
             return Ok((*self.ends).clone());
         }
         let mut allowed = self.matcher.compute_mask().map_err(|error| failure(&error.to_string()))?;
@@ -49,24 +56,30 @@ impl Constraint for Form {
     }
 
     fn accept(&mut self, token: u32) -> Result<bool, Error> {
-        let is_known = |tokens: &Arc<SimpleVob>| (token as usize) < tokens.len() && tokens.is_allowed(token);
-        if self.plain.as_ref().is_some_and(|plain| !is_known(plain)) {
+        let contains = |tokens: &SimpleVob| (token as usize) < tokens.len() && tokens.is_allowed(token);
+        if contains(&self.ends) {
+            let may_end =
+                self.is_over() || self.matcher.is_accepting().map_err(|error| failure(&error.to_string()))?;
+            self.has_ended |= may_end;
+            return if may_end { Ok(true) } else { Err(failure("it may not end here")) };
+        }
+        if self.is_over() {
+            return Err(failure("it was complete before the last token"));
+        }
+        if self.plain.as_deref().is_some_and(|plain| !contains(plain)) {
             return Err(failure("a control token has no place in it"));
         }
-        if self.matcher.is_stopped() && self.matcher.stop_reason().is_ok() {
-            return match is_known(&self.ends) {
-                true => Ok(true),
-                false => Err(failure("it was complete before the last token")),
-            };
-        }
         self.matcher.consume_token(token).map_err(|error| failure(&error.to_string()))?;
-        Ok(self.matcher.is_stopped())
+        Ok(self.is_over())
     }
 }
 
 impl fmt::Debug for Form {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_struct("Form").field("stop_reason", &self.matcher.stop_reason()).finish_non_exhaustive()
+        formatter
+            .debug_struct("Form")
+            .field("stop_reason", &self.matcher.stop_reason())
+            .finish_non_exhaustive()
     }
 }
 

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use llguidance::toktrie::{SimpleVob, TokEnv, TokRxInfo, TokTrie, TokenId, TokenizerEnv};
 use llguidance::ParserFactory;
-use llguidance::toktrie::{INVALID_TOKEN, InferenceCapabilities};
 use llguidance::earley::SlicedBiasComputer;
+use llguidance::toktrie::{INVALID_TOKEN, InferenceCapabilities};
+use llguidance::toktrie::{SimpleVob, TokEnv, TokRxInfo, TokTrie, TokenId, TokenizerEnv};
 use text::Tokenizer;
 
 use crate::error::Error;
@@ -13,10 +13,12 @@ use crate::error::Error;
 /// Longer tokens exist (runs of spaces or dashes) and are left out: the parser's stack has 300 places.
 const LONGEST: usize = 255;
 
+/// What the bytes of a control token begin with.
+const MARKER: u8 = TokTrie::SPECIAL_TOKEN_MARKER;
+
 /// What is copied from a tokenizer, until the trie is needed.
 pub(crate) struct Words {
-    /// The bytes of each token. Control tokens begin with [`TokTrie::SPECIAL_TOKEN_MARKER`], which no text contains; what can
-    /// never come is empty.
+    /// The bytes of each token. Control tokens begin with [`MARKER`]; what can never come is empty.
     bytes: Vec<Vec<u8>>,
     is_control: Vec<bool>,
     ends: Vec<u32>,
@@ -29,12 +31,14 @@ impl Words {
         let bytes = ids.map(|id| {
             let mut word = Vec::new();
             if is_control[id as usize] {
-                word.push(TokTrie::SPECIAL_TOKEN_MARKER);
+                word.push(MARKER);
                 word.extend_from_slice(tokenizer.piece(id).as_bytes());
             } else {
                 word.extend_from_slice(&tokenizer.token_bytes(id, false));
             }
-            if word.len() > LONGEST { Vec::new() } else { word }
+            // In text the marker's byte is none of UTF-8; a token of it would let control tokens be spelt.
+            let is_spelt = word.iter().skip(usize::from(is_control[id as usize])).any(|&byte| byte == MARKER);
+            if word.len() > LONGEST || is_spelt { Vec::new() } else { word }
         });
         Words { bytes: bytes.collect(), is_control, ends: tokenizer.end_of_generation().to_vec() }
     }
@@ -66,11 +70,10 @@ impl Vocabulary {
             plain.allow_token(id);
             end_set.allow_token(id);
         }
-        
+
         let tokens: TokEnv = Arc::new(Tokens { trie });
         let slices = SlicedBiasComputer::json_slices();
-        let mut factory =
-            ParserFactory::new(&tokens, InferenceCapabilities::default(), &slices)
+        let mut factory = ParserFactory::new(&tokens, InferenceCapabilities::default(), &slices)
             .map_err(|error| Error::Vocabulary { reason: error.to_string() })?;
         factory.quiet();
         factory.limits_mut().verbose_errors = false;
@@ -79,7 +82,7 @@ impl Vocabulary {
 
     /// The control token that is written so.
     pub(crate) fn control_token(&self, text: &str) -> Option<u32> {
-        let word = [&[TokTrie::SPECIAL_TOKEN_MARKER], text.as_bytes()].concat();
+        let word = [&[MARKER], text.as_bytes()].concat();
         self.factory.tok_env().tok_trie().token_id_at_bytes(&word)
     }
 }

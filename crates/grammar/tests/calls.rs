@@ -40,7 +40,8 @@ fn tools() -> Value {
 /// Vocabularies where the markers are text, words of their own, or control tokens.
 fn vocabularies() -> Vec<Tokenizer> {
     let extra = |kind| {
-        ["<tool_call>", "</tool_call>", "[TOOL_CALLS]", "[ARGS]", "<|tool_call|>", "<|/tool_call|>"].map(|name| (name, kind))
+        ["<tool_call>", "</tool_call>", "[TOOL_CALLS]", "[ARGS]", "<|tool_call|>", "<|/tool_call|>"]
+            .map(|name| (name, kind))
     };
     vec![
         tokenizer(TokenizerKind::Bytes, &[]),
@@ -69,58 +70,28 @@ fn read(format: ToolFormat, answer: &str) -> (String, Vec<(String, String)>) {
 fn check(calls: &[(String, String)], answer: &str) {
     for (name, arguments) in calls {
         let tools = tools();
-        let tool = tools.as_array().into_iter().flatten().find(|tool| tool["function"]["name"] == json!(name));
+        let tool =
+            tools.as_array().into_iter().flatten().find(|tool| tool["function"]["name"] == json!(name));
         let tool = tool.unwrap_or_else(|| panic!("no tool {name}: {answer}"));
-        let arguments: Value = serde_json::from_str(arguments).unwrap_or_else(|error| panic!("{error}: {answer}"));
+        let arguments: Value =
+            serde_json::from_str(arguments).unwrap_or_else(|error| panic!("{error}: {answer}"));
         assert!(arguments.is_object(), "{answer}");
-        let schema = tool["function"].get("parameters").cloned().unwrap_or(json!({"additionalProperties": false}));
+        let schema =
+            tool["function"].get("parameters").cloned().unwrap_or(json!({"additionalProperties": false}));
         validate(&schema, &schema, &arguments).unwrap_or_else(|error| panic!("{error}: {answer}"));
     }
 }
 
-#[test]
-fn random_answers_call_as_they_must() {
-    for tokenizer in vocabularies() {
-        let grammars = Grammars::new(&tokenizer);
-        for template in TEMPLATES {
-            let format = ToolFormat::of_source(template);
-            let shown = format.shown(&tokenizer);
-            for (choice, parallel) in [
-                (ToolChoice::Required, true),
-                (ToolChoice::Required, false),
-                (ToolChoice::Named("now".to_owned()), false),
-                (ToolChoice::Named("plan.trip-2".to_owned()), true),
-            ] {
-                let wish = Calls { choice, parallel };
-                let mut complete = 0;
-                for seed in 0..6 {
-                    let constraint = format.constraint(&grammars, &tools(), &wish).expect("the tools are sound");
-                    let mut constraint = constraint.expect("a call is required");
-                    let drawn = draw(&tokenizer, &mut *constraint, seed, 1500, &shown);
-                    if !drawn.is_complete {
-                        continue;
-                    }
-                    complete += 1;
-                    let (text, calls) = read(format, &drawn.text);
-                    let answer = format!("{} {wish:?}: {}", format.name(), drawn.text);
-                    assert!(!calls.is_empty() && (parallel || calls.len() == 1), "{answer}");
-                    let is_thought = text.trim_start().starts_with("<think>") && text.trim_end().ends_with("</think>");
-                    assert!(text.trim().is_empty() || is_thought, "{answer}");
-                    if let ToolChoice::Named(name) = &wish.choice {
-                        assert!(calls.iter().all(|(called, _)| called == name), "{answer}");
-                    }
-                    check(&calls, &answer);
-                }
-                assert!(complete >= 1, "{} {wish:?}: no answer ended", format.name());
-            }
-        }
-    }
-}
-
-/// Feeds `text` as a model would write it and then draws the rest.
-fn go_on(tokenizer: &Tokenizer, format: ToolFormat, grammars: &Grammars, text: &str, seed: u64) -> Option<String> {
-    let wish = Calls { choice: ToolChoice::Auto, parallel: false };
-    let constraint = format.constraint(grammars, &tools(), &wish).expect("the tools are sound");
+/// Has a model write `text` and then draws the rest; `None` if that has no end.
+fn go_on(
+    tokenizer: &Tokenizer,
+    format: ToolFormat,
+    grammars: &Grammars,
+    wish: &Calls,
+    text: &str,
+    seed: u64,
+) -> Option<String> {
+    let constraint = format.constraint(grammars, &tools(), wish).expect("the tools are sound");
     let mut constraint = constraint.expect("there are tools");
     for id in tokenizer.encode(text, text::Encode { add_special: false, parse_special: true }) {
         let mut logits = vec![0.0; tokenizer.vocab_size()];
@@ -133,9 +104,51 @@ fn go_on(tokenizer: &Tokenizer, format: ToolFormat, grammars: &Grammars, text: &
 }
 
 #[test]
+fn random_answers_call_as_they_must() {
+    for tokenizer in vocabularies() {
+        let grammars = Grammars::new(&tokenizer);
+        for template in TEMPLATES {
+            let format = ToolFormat::of_source(template);
+            // A thought drawn at random would have no end.
+            let is_text = tokenizer.id("<tool_call>").is_none_or(|id| !tokenizer.is_control(id));
+            let thought = match (template.contains("<think>"), is_text) {
+                (true, true) => "\n<think>A <tool_call>?</think>",
+                (true, false) => "\n<think>A <tool?</think>",
+                (false, _) => "",
+            };
+            for (choice, parallel) in [
+                (ToolChoice::Required, true),
+                (ToolChoice::Required, false),
+                (ToolChoice::Named("now".to_owned()), false),
+                (ToolChoice::Named("plan.trip-2".to_owned()), true),
+            ] {
+                let wish = Calls { choice, parallel };
+                let mut complete = 0;
+                for seed in 0..6 {
+                    let Some(answer) = go_on(&tokenizer, format, &grammars, &wish, thought, seed) else {
+                        continue;
+                    };
+                    complete += 1;
+                    let (text, calls) = read(format, &answer);
+                    let answer = format!("{} {wish:?}: {answer}", format.name());
+                    assert_eq!(text, thought, "{answer}");
+                    assert!(!calls.is_empty() && (parallel || calls.len() == 1), "{answer}");
+                    if let ToolChoice::Named(name) = &wish.choice {
+                        assert!(calls.iter().all(|(called, _)| called == name), "{answer}");
+                    }
+                    check(&calls, &answer);
+                }
+                assert!(complete >= 1, "{} {wish:?}: no answer ended", format.name());
+            }
+        }
+    }
+}
+
+#[test]
 fn text_is_free_until_a_marker_comes() {
     for tokenizer in vocabularies() {
         let grammars = Grammars::new(&tokenizer);
+        let wish = Calls { choice: ToolChoice::Auto, parallel: false };
         for (template, prose, opening) in [
             (TEMPLATES[0], "It is {\"name\": 1} <tool_cal or [ARGS", "\n<tool_call>"),
             (TEMPLATES[1], "<think>\nOr <tool_cal?\n</think>\n\nYes: ", "<tool_call>"),
@@ -146,10 +159,11 @@ fn text_is_free_until_a_marker_comes() {
             (TEMPLATES[6], "中文 ", "<tool_call>"),
         ] {
             let format = ToolFormat::of_source(template);
-            // Without a marker it stays text, whatever else is drawn: calls only where one is.
             let mut complete = 0;
             for seed in 0..4 {
-                if let Some(answer) = go_on(&tokenizer, format, &grammars, &format!("{prose}{opening}"), seed) {
+                if let Some(answer) =
+                    go_on(&tokenizer, format, &grammars, &wish, &format!("{prose}{opening}"), seed)
+                {
                     complete += 1;
                     let (text, calls) = read(format, &answer);
                     assert_eq!((text.trim(), calls.len()), (prose.trim(), 1), "{answer}");
@@ -168,8 +182,13 @@ fn text_may_end_without_a_call() {
         for template in TEMPLATES {
             let format = ToolFormat::of_source(template);
             for text in ["", "No.", "x < y 汉字\n\n{a}", "\n[TOOL_CALL"] {
-                let constraint = format.constraint(&grammars, &tools(), &Calls::default()).expect("the tools are sound");
-                assert!(support::fits(&tokenizer, constraint.expect("there are tools"), text), "{} {text:?}", format.name());
+                let constraint =
+                    format.constraint(&grammars, &tools(), &Calls::default()).expect("the tools are sound");
+                assert!(
+                    support::fits(&tokenizer, constraint.expect("there are tools"), text),
+                    "{} {text:?}",
+                    format.name()
+                );
             }
         }
     }
@@ -179,7 +198,8 @@ fn text_may_end_without_a_call() {
 fn wishes_that_cannot_be_met_are_refused() {
     let tokenizer = tokenizer(TokenizerKind::Bytes, &[]);
     let (grammars, format) = (Grammars::new(&tokenizer), ToolFormat::of_source(TEMPLATES[0]));
-    let constraint = |tools: &Value, choice| format.constraint(&grammars, tools, &Calls { choice, parallel: true });
+    let constraint =
+        |tools: &Value, choice| format.constraint(&grammars, tools, &Calls { choice, parallel: true });
     assert!(constraint(&tools(), ToolChoice::None).expect("nothing to do").is_none());
     assert!(constraint(&json!([]), ToolChoice::Auto).expect("nothing to do").is_none());
     assert!(matches!(constraint(&json!([]), ToolChoice::Required), Err(Error::Tools { .. })));

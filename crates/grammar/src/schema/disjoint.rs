@@ -13,9 +13,10 @@ const MOST: usize = 128;
 /// Whether each two of `schemas` are disjoint. References are to places in `root`.
 pub(super) fn all(root: &Value, schemas: &[Value]) -> bool {
     schemas.len() <= MOST
-        && schemas.iter().enumerate().all(|(index, a)| {
-            schemas[index + 1..].iter().all(|b| are_disjoint(root, a, b, DEPTH))
-        })
+        && schemas
+            .iter()
+            .enumerate()
+            .all(|(index, a)| schemas[index + 1..].iter().all(|b| are_disjoint(root, a, b, DEPTH)))
 }
 
 /// The place in `root` that a reference such as `#/$defs/Name` means.
@@ -42,7 +43,8 @@ fn are_disjoint(root: &Value, a: &Value, b: &Value, depth: usize) -> bool {
     let only_objects = |schema| types(schema).is_some_and(|types| types == ["object"]);
     (only_objects(a) || only_objects(b))
         && required(a).chain(required(b)).any(|name| {
-            let property = |schema: &'_ Value| schema.get("properties").and_then(|all| all.get(name)).cloned();
+            let property =
+                |schema: &'_ Value| schema.get("properties").and_then(|all| all.get(name)).cloned();
             match (property(a), property(b)) {
                 (Some(a), Some(b)) => are_disjoint(root, &a, &b, depth),
                 _ => false,

@@ -28,16 +28,20 @@ const REFUSED: &[(&str, &str)] = &[
 ];
 
 /// Formats that are kept; others are annotations, as the standard has it.
-const FORMATS: &[&str] = &[
-    "date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid", "uri",
-];
+const FORMATS: &[&str] =
+    &["date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid", "uri"];
 
 /// Counts of items, properties or characters beyond this are no wish but an attack.
 const LARGEST_COUNT: u64 = 10_000;
 
 /// Keywords about objects.
 const OBJECT: &[&str] = &[
-    "properties", "required", "additionalProperties", "patternProperties", "minProperties", "maxProperties",
+    "properties",
+    "required",
+    "additionalProperties",
+    "patternProperties",
+    "minProperties",
+    "maxProperties",
 ];
 
 /// What is compiled for `schema`.
@@ -65,7 +69,11 @@ impl Rewrite<'_> {
         let mut out = Map::new();
         for (keyword, value) in map {
             if let Some((keyword, way_out)) = REFUSED.iter().find(|(refused, _)| refused == keyword) {
-                return Err(wrong(path, keyword, &format!("cannot be kept while the answer is written; {way_out}")));
+                return Err(wrong(
+                    path,
+                    keyword,
+                    &format!("cannot be kept while the answer is written; {way_out}"),
+                ));
             }
             let inner = format!("{path}/{keyword}");
             let value = match keyword.as_str() {
@@ -119,7 +127,11 @@ impl Rewrite<'_> {
         };
         let is_plain = reference == "#" || reference.starts_with("#/") && !reference.contains(['~', '%']);
         if !is_plain {
-            return Err(wrong(path, "$ref", "only places within the schema, such as #/$defs/Name, can be meant"));
+            return Err(wrong(
+                path,
+                "$ref",
+                "only places within the schema, such as #/$defs/Name, can be meant",
+            ));
         }
         match disjoint::resolve(self.root, reference) {
             Some(_) => Ok(value.clone()),
@@ -134,7 +146,8 @@ impl Rewrite<'_> {
             return Err(wrong(path, "oneOf", "cannot be kept beside anyOf; write the cases out"));
         }
         if !disjoint::all(self.root, alternatives) {
-            let reason = "two alternatives may hold at once; use anyOf, or give each a property with its own const";
+            let reason =
+                "two alternatives may hold at once; use anyOf, or give each a property with its own const";
             return Err(wrong(path, "oneOf", reason));
         }
         Ok(())
@@ -146,7 +159,8 @@ fn intersects_objects(value: &Value) -> bool {
     match value {
         Value::Array(items) => items.iter().any(intersects_objects),
         Value::Object(map) => {
-            let applies = ["anyOf", "oneOf", "$ref"].iter().filter(|keyword| map.contains_key(**keyword)).count();
+            let applies =
+                ["anyOf", "oneOf", "$ref"].iter().filter(|keyword| map.contains_key(**keyword)).count();
             let is_object = OBJECT.iter().any(|keyword| map.contains_key(*keyword));
             map.contains_key("allOf")
                 || applies + usize::from(is_object) > 1
@@ -163,13 +177,18 @@ fn is_open(map: &Map<String, Value>) -> bool {
     let required = map.get("required").and_then(Value::as_array);
     !map.contains_key("additionalProperties")
         && !map.contains_key("patternProperties")
-        && map.get("minProperties").and_then(Value::as_u64).is_none_or(|least| least <= properties.len() as u64)
+        && map
+            .get("minProperties")
+            .and_then(Value::as_u64)
+            .is_none_or(|least| least <= properties.len() as u64)
         && required.is_none_or(|required| required.iter().all(names))
 }
 
 fn count(value: &Value, path: &str, keyword: &str) -> Result<Value, Error> {
     // Some generators write 5.0.
-    let count = value.as_u64().or_else(|| value.as_f64().filter(|count| count.fract() == 0.0).map(|count| count as u64));
+    let count = value.as_u64().or_else(|| {
+        value.as_f64().filter(|count| *count >= 0.0 && count.fract() == 0.0).map(|count| count as u64)
+    });
     match count {
         Some(count) if count <= LARGEST_COUNT => Ok(Value::from(count)),
         Some(_) => Err(wrong(path, keyword, &format!("at most {LARGEST_COUNT} can be served"))),

@@ -16,7 +16,11 @@ fn keyword(schema: &Value) -> (String, String) {
 fn refusals_name_keyword_and_place() {
     let cases = [
         (json!({"not": {}}), "#", "not"),
-        (json!({"properties": {"a": {"type": "array", "uniqueItems": true}}}), "#/properties/a", "uniqueItems"),
+        (
+            json!({"properties": {"a": {"type": "array", "uniqueItems": true}}}),
+            "#/properties/a",
+            "uniqueItems",
+        ),
         (json!({"anyOf": [{}, {"if": {}, "then": {}}]}), "#/anyOf/1", "if"),
         (json!({"$defs": {"a/b": {"contains": {}}}}), "#/$defs/a~1b", "contains"),
         (json!({"items": 5}), "#/items", "items"),
@@ -35,7 +39,8 @@ fn refusals_name_keyword_and_place() {
 
 #[test]
 fn objects_that_name_their_properties_have_no_others() {
-    let closed = |schema: Value| prepare(&schema).expect("it can be served")["additionalProperties"] == json!(false);
+    let closed =
+        |schema: Value| prepare(&schema).expect("it can be served")["additionalProperties"] == json!(false);
     assert!(closed(json!({"properties": {"a": {}}})));
     assert!(closed(json!({"type": "object", "properties": {"a": {}}, "required": ["a"]})));
     assert!(!closed(json!({"type": "object"})));
@@ -60,10 +65,13 @@ fn one_of_is_any_of_where_nothing_fits_two() {
     assert!(is_served(kinds(json!({"enum": ["a", "b"]}), json!({"const": "c"}))));
     assert!(!is_served(kinds(json!({"enum": ["a", "b"]}), json!({"const": "b"}))));
     assert!(!is_served(kinds(json!({"type": "string"}), json!({"const": "b"}))));
-    assert!(is_served(json!({"oneOf": [{"type": "string"}, {"type": ["null", "integer"]}, {"type": "object"}]})));
+    assert!(is_served(
+        json!({"oneOf": [{"type": "string"}, {"type": ["null", "integer"]}, {"type": "object"}]})
+    ));
     assert!(!is_served(json!({"oneOf": [{"const": 1}, {"const": 1.0}]})));
     assert!(!is_served(json!({"oneOf": [{}, {"type": "string"}]})));
-    let recursive = json!({"oneOf": [{"$ref": "#/$defs/a"}, {"type": "string"}], "$defs": {"a": {"$ref": "#/$defs/a"}}});
+    let recursive =
+        json!({"oneOf": [{"$ref": "#/$defs/a"}, {"type": "string"}], "$defs": {"a": {"$ref": "#/$defs/a"}}});
     assert!(!is_served(recursive));
 }
 

@@ -34,7 +34,9 @@ enum Place {
     /// Before the brace.
     Before,
     /// Where a key or the end is expected; the end not after a comma.
-    Key { may_end: bool },
+    Key {
+        may_end: bool,
+    },
     InKey(Text),
     Colon(String),
     Value(String, Value),
@@ -43,7 +45,13 @@ enum Place {
 
 impl Call {
     pub(super) fn new(arguments_key: &'static str) -> Call {
-        Call { arguments_key, place: Place::Before, name: None, arguments: String::new(), has_arguments: false }
+        Call {
+            arguments_key,
+            place: Place::Before,
+            name: None,
+            arguments: String::new(),
+            has_arguments: false,
+        }
     }
 
     pub(super) fn push(&mut self, character: char) -> Step {

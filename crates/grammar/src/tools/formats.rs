@@ -77,7 +77,14 @@ const FORMATS: &[Format] = &[
         ..TAGS
     },
     // Mistral 7B 0.3, Nemo.
-    Format { name: "mistral", has: &["[TOOL_CALLS]"], shape: Shape::List, open: "[TOOL_CALLS]", close: "", ..TAGS },
+    Format {
+        name: "mistral",
+        has: &["[TOOL_CALLS]"],
+        shape: Shape::List,
+        open: "[TOOL_CALLS]",
+        close: "",
+        ..TAGS
+    },
     // Llama 3.1 to 3.3.
     Format {
         name: "llama3",
@@ -100,7 +107,14 @@ const FORMATS: &[Format] = &[
         ..TAGS
     },
     // Granite 3.
-    Format { name: "granite3", has: &["<|tool_call|>"], shape: Shape::List, open: "<|tool_call|>", close: "", ..TAGS },
+    Format {
+        name: "granite3",
+        has: &["<|tool_call|>"],
+        shape: Shape::List,
+        open: "<|tool_call|>",
+        close: "",
+        ..TAGS
+    },
     // Everything else: the most common form, explained to the model.
     Format { name: "instructions", prompt: Prompt::Instructions, ..TAGS },
 ];

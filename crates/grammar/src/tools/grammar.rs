@@ -25,7 +25,12 @@ pub(super) fn markers(format: &Format) -> impl Iterator<Item = &'static str> + u
 ///
 /// # Errors
 /// Those of [`Grammars::json_schema`] for the tools' schemas.
-pub(super) fn compile(format: &ToolFormat, grammars: &Grammars, tools: &[Tool], calls: &Calls) -> Result<Form, Error> {
+pub(super) fn compile(
+    format: &ToolFormat,
+    grammars: &Grammars,
+    tools: &[Tool],
+    calls: &Calls,
+) -> Result<Form, Error> {
     let mut parts = vec![GrammarWithLexer::from_lark(lark(format, grammars.vocabulary()?, tools, calls))];
     for (index, tool) in tools.iter().enumerate() {
         let parameters = schema::prepare(&tool.parameters).map_err(|error| in_tool(tool, error))?;
@@ -47,7 +52,9 @@ fn in_tool(tool: &Tool, error: Error) -> Error {
             let path = path.replacen('#', &format!("{}#", tool.name), 1);
             Error::Keyword { path, keyword, reason }
         }
-        Error::Schema { reason } => Error::Schema { reason: format!("parameters of `{}`: {reason}", tool.name) },
+        Error::Schema { reason } => {
+            Error::Schema { reason: format!("parameters of `{}`: {reason}", tool.name) }
+        }
         error => error,
     }
 }

@@ -40,7 +40,8 @@ impl<'a> Tool<'a> {
 
     fn read(tool: &'a Value) -> Result<Tool<'a>, Error> {
         let function = tool.get("function").unwrap_or(tool);
-        let name = function.get("name").and_then(Value::as_str).ok_or_else(|| wrong("a function has no name"))?;
+        let name =
+            function.get("name").and_then(Value::as_str).ok_or_else(|| wrong("a function has no name"))?;
         if name.is_empty() || name.len() > LONGEST_NAME || !name.chars().all(is_name) {
             let rule = format!("1 to {LONGEST_NAME} letters, digits, `_`, `-` or `.` are expected");
             return Err(wrong(&format!("the name {name:?}: {rule}")));

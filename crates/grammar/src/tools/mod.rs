@@ -79,7 +79,11 @@ impl ToolFormat {
     ///
     /// # Errors
     /// [`Error::Tools`].
-    pub fn prompt(&self, messages: Vec<Message>, tools: &Value) -> Result<(Vec<Message>, Option<Value>), Error> {
+    pub fn prompt(
+        &self,
+        messages: Vec<Message>,
+        tools: &Value,
+    ) -> Result<(Vec<Message>, Option<Value>), Error> {
         list::Tool::list(tools)?;
         Ok(prompt::prepare(self.format, messages, tools))
     }

@@ -199,13 +199,16 @@ impl ToolParser {
                 let was_named = call.name.is_some();
                 let step = call.push(character);
                 let name = if was_named { None } else { call.name.clone() };
-                let delta = if call.name.is_some() { std::mem::take(&mut call.arguments) } else { String::new() };
+                let delta =
+                    if call.name.is_some() { std::mem::take(&mut call.arguments) } else { String::new() };
                 (step, name, delta)
             }
             State::Arguments(value) if value.is_empty() && character.is_ascii_whitespace() => {
                 (Step::Open, None, String::new())
             }
-            State::Arguments(value) if value.is_empty() && character != '{' => (Step::Failed, None, String::new()),
+            State::Arguments(value) if value.is_empty() && character != '{' => {
+                (Step::Failed, None, String::new())
+            }
             State::Arguments(value) => (value.push(character), None, character.to_string()),
             _ => return false,
         };

@@ -8,7 +8,11 @@ use text::Message;
 use super::formats::{Format, Prompt, Shape};
 
 /// The conversation and the tools to render it with. `tools` was checked.
-pub(super) fn prepare(format: &Format, messages: Vec<Message>, tools: &Value) -> (Vec<Message>, Option<Value>) {
+pub(super) fn prepare(
+    format: &Format,
+    messages: Vec<Message>,
+    tools: &Value,
+) -> (Vec<Message>, Option<Value>) {
     let is_empty = tools.as_array().is_none_or(Vec::is_empty);
     match format.prompt {
         Prompt::Template => {
@@ -25,7 +29,8 @@ pub(super) fn prepare(format: &Format, messages: Vec<Message>, tools: &Value) ->
             (messages, None)
         }
         Prompt::Instructions => {
-            let result = |result: String| Message::new("user", format!("<tool_response>\n{result}\n</tool_response>"));
+            let result =
+                |result: String| Message::new("user", format!("<tool_response>\n{result}\n</tool_response>"));
             let mut messages = as_text(format, messages, result);
             if !is_empty {
                 let system = system(&mut messages);
@@ -109,8 +114,11 @@ fn written(format: &Format, calls: &Value) -> String {
 fn wrapped(tools: &Value) -> Value {
     let wrap = |tool: &Value| match tool {
         Value::Object(map) if !map.contains_key("function") => {
-            let function: Map<String, Value> =
-                map.iter().filter(|(key, _)| *key != "type").map(|(key, value)| (key.clone(), value.clone())).collect();
+            let function: Map<String, Value> = map
+                .iter()
+                .filter(|(key, _)| *key != "type")
+                .map(|(key, value)| (key.clone(), value.clone()))
+                .collect();
             json!({"type": "function", "function": function})
         }
         _ => tool.clone(),
@@ -130,7 +138,8 @@ fn with_short_ids(mut message: Message) -> Message {
     let calls = message.tool_calls.as_mut().and_then(Value::as_array_mut).into_iter().flatten();
     for id in calls.filter_map(|call| call.get_mut("id")).chain(id) {
         if let Value::String(text) = id
-            && !(text.len() == super::parser::ID_LENGTH && text.chars().all(|character| character.is_ascii_alphanumeric()))
+            && !(text.len() == super::parser::ID_LENGTH
+                && text.chars().all(|character| character.is_ascii_alphanumeric()))
         {
             // FNV-1a
             let hash = text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {

@@ -6,10 +6,12 @@ use text::Message;
 
 use super::{Error, Piece, ToolFormat};
 
-const HERMES: &str = r#"<tools>...<tool_call>\n{\"name\": <function-name>, \"arguments\": <args>}\n</tool_call>"#;
+const HERMES: &str =
+    r#"<tools>...<tool_call>\n{\"name\": <function-name>, \"arguments\": <args>}\n</tool_call>"#;
 const MISTRAL: &str = "{{ '[TOOL_CALLS][' }}";
 const MISTRAL_ARGUMENTS: &str = "{{ '[TOOL_CALLS]' + name + '[ARGS]' + arguments }}";
-const LLAMA: &str = r#"<|start_header_id|>Respond in the format {"name": function name, "parameters": dictionary}"#;
+const LLAMA: &str =
+    r#"<|start_header_id|>Respond in the format {"name": function name, "parameters": dictionary}"#;
 const PHI: &str = "{% if 'tools' in message %}{{ '<|tool|>' + message['tools'] + '<|/tool|>' }}";
 const GEMMA: &str = "{{ '<start_of_turn>' + role }}";
 
@@ -46,7 +48,11 @@ fn read(template: &str, parts: &[&str]) -> (String, Vec<(String, String)>) {
             Piece::Text(part) => text.push_str(&part),
             Piece::CallStart { index, id, name } => {
                 assert_eq!(index, calls.len());
-                assert!(id.len() == 9 && id.chars().all(|letter| letter.is_ascii_alphanumeric()) && !ids.contains(&id));
+                assert!(
+                    id.len() == 9
+                        && id.chars().all(|letter| letter.is_ascii_alphanumeric())
+                        && !ids.contains(&id)
+                );
                 ids.push(id);
                 calls.push((name, String::new()));
             }
@@ -65,10 +71,19 @@ fn calls(of: &[(&str, &str)]) -> Vec<(String, String)> {
 fn each_family_s_calls_are_read() {
     let two = calls(&[("a", r#"{"x": "}]\"<"}"#), ("b.c-d", "{}")]);
     for (template, text) in [
-        (HERMES, "Well.\n<tool_call>\n{\"name\": \"a\", \"arguments\": {\"x\": \"}]\\\"<\"}}\n</tool_call>\n<tool_call>{\"name\":\"b.c-d\"}</tool_call>\n"),
-        (MISTRAL, r#"Well.[TOOL_CALLS] [{"name": "a", "arguments": {"x": "}]\"<"}, "id": "123456789"}, {"arguments": {}, "name": "b.c-d"}]"#),
+        (
+            HERMES,
+            "Well.\n<tool_call>\n{\"name\": \"a\", \"arguments\": {\"x\": \"}]\\\"<\"}}\n</tool_call>\n<tool_call>{\"name\":\"b.c-d\"}</tool_call>\n",
+        ),
+        (
+            MISTRAL,
+            r#"Well.[TOOL_CALLS] [{"name": "a", "arguments": {"x": "}]\"<"}, "id": "123456789"}, {"arguments": {}, "name": "b.c-d"}]"#,
+        ),
         (MISTRAL_ARGUMENTS, r#"Well.[TOOL_CALLS]a[ARGS]{"x": "}]\"<"}[TOOL_CALLS]b.c-d[ARGS]{}"#),
-        (PHI, r#"Well. <|tool_call|>[{"name": "a", "arguments": {"x": "}]\"<"}},{"name": "b.c-d", "arguments": {}}]<|/tool_call|>"#),
+        (
+            PHI,
+            r#"Well. <|tool_call|>[{"name": "a", "arguments": {"x": "}]\"<"}},{"name": "b.c-d", "arguments": {}}]<|/tool_call|>"#,
+        ),
     ] {
         assert_eq!(read(template, &[text]), ("Well.".to_owned(), two.clone()), "{text}");
     }
@@ -129,9 +144,33 @@ fn arguments_come_while_they_are_written() {
 fn any_answer() -> impl Strategy<Value = Vec<&'static str>> {
     prop::collection::vec(
         prop::sample::select(vec![
-            "<tool_call>", "</tool_call>", "<tool", "[TOOL_CALLS]", "[ARGS]", "<|tool_call|>", "<|/tool_call|>", "<think>", "</think>",
-            "{\"name\": \"a\", \"arguments\": ", "{\"name\": \"a\", \"parameters\": ", "{\"x\": [1, \"é\\\"}\"]}", "{", "}", "[", "]", ", ",
-            "\"", "\\", " ", "\n", "汉字", "get", "{\"arguments\": {}, \"name\": \"b\"}", "5", "é", "<",
+            "<tool_call>",
+            "</tool_call>",
+            "<tool",
+            "[TOOL_CALLS]",
+            "[ARGS]",
+            "<|tool_call|>",
+            "<|/tool_call|>",
+            "<think>",
+            "</think>",
+            "{\"name\": \"a\", \"arguments\": ",
+            "{\"name\": \"a\", \"parameters\": ",
+            "{\"x\": [1, \"é\\\"}\"]}",
+            "{",
+            "}",
+            "[",
+            "]",
+            ", ",
+            "\"",
+            "\\",
+            " ",
+            "\n",
+            "汉字",
+            "get",
+            "{\"arguments\": {}, \"name\": \"b\"}",
+            "5",
+            "é",
+            "<",
         ]),
         0..14,
     )
@@ -167,7 +206,9 @@ fn weather() -> Value {
 
 fn conversation() -> Vec<Message> {
     let mut call = Message::new("assistant", "");
-    call.tool_calls = Some(json!([{"id": "call_1", "type": "function", "function": {"name": "weather", "arguments": "{\"city\": \"Bern\"}"}}]));
+    call.tool_calls = Some(
+        json!([{"id": "call_1", "type": "function", "function": {"name": "weather", "arguments": "{\"city\": \"Bern\"}"}}]),
+    );
     let result = |text: &str| {
         let mut result = Message::new("tool", text);
         result.fields.insert("tool_call_id".to_owned(), json!("call_1"));
@@ -192,16 +233,37 @@ fn templates_that_know_none_get_words() {
     let (messages, tools) = format(GEMMA).prompt(conversation(), &weather()).expect("a list of tools");
     let roles: Vec<&str> = messages.iter().map(|message| message.role.as_str()).collect();
     assert_eq!((roles, tools), (vec!["system", "user", "assistant", "user"], None));
-    assert!(messages[0].content.contains(r#"{"type":"function","function":{"name":"weather""#), "{}", messages[0].content);
+    assert!(
+        messages[0].content.contains(r#"{"type":"function","function":{"name":"weather""#),
+        "{}",
+        messages[0].content
+    );
     assert!(messages[2].tool_calls.is_none());
-    assert_eq!(messages[2].content, "<tool_call>\n{\"name\": \"weather\", \"arguments\": {\"city\": \"Bern\"}}\n</tool_call>");
-    assert_eq!(messages[3].content, "<tool_response>\nrain\n</tool_response>\n<tool_response>\ncold\n</tool_response>");
+    assert_eq!(
+        messages[2].content,
+        "<tool_call>\n{\"name\": \"weather\", \"arguments\": {\"city\": \"Bern\"}}\n</tool_call>"
+    );
+    assert_eq!(
+        messages[3].content,
+        "<tool_response>\nrain\n</tool_response>\n<tool_response>\ncold\n</tool_response>"
+    );
     // What the model is shown is what the parser reads.
     assert_eq!(read(GEMMA, &[&messages[2].content]).1, calls(&[("weather", "{\"city\": \"Bern\"}")]));
 
     let (messages, tools) = format(PHI).prompt(conversation(), &weather()).expect("a list of tools");
-    assert_eq!((messages[0].fields["tools"].as_str().is_some_and(|tools| tools.starts_with("[{\"name\":\"weather\"")), tools), (true, None));
-    assert_eq!(messages[2].content, "<|tool_call|>[{\"name\": \"weather\", \"arguments\": {\"city\": \"Bern\"}}]<|/tool_call|>");
+    assert_eq!(
+        (
+            messages[0].fields["tools"]
+                .as_str()
+                .is_some_and(|tools| tools.starts_with("[{\"name\":\"weather\"")),
+            tools
+        ),
+        (true, None)
+    );
+    assert_eq!(
+        messages[2].content,
+        "<|tool_call|>[{\"name\": \"weather\", \"arguments\": {\"city\": \"Bern\"}}]<|/tool_call|>"
+    );
     assert_eq!((messages[3].role.as_str(), messages[3].content.as_str()), ("tool_response", "rain\ncold"));
 }
 

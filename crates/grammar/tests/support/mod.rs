@@ -58,7 +58,9 @@ pub(crate) fn draw(
         let mut logits: Vec<f32> = (0..tokenizer.vocab_size() + 5).map(|_| random.signed()).collect();
         for (id, logit) in logits.iter_mut().enumerate() {
             let bytes = tokenizer.token_bytes(id as u32, false);
-            if matches!(&*bytes, b"\"" | b"}" | b"]" | b"<" | b"\xe4" | b"\xbd") || tokenizer.is_end_of_generation(id as u32) {
+            if matches!(&*bytes, b"\"" | b"}" | b"]" | b"<" | b"\xe4" | b"\xbd")
+                || tokenizer.is_end_of_generation(id as u32)
+            {
                 *logit += random.signed();
             }
         }
@@ -92,5 +94,6 @@ pub(crate) fn fits(tokenizer: &Tokenizer, mut constraint: Box<dyn Constraint>, t
         is_complete = constraint.accept(token).expect("what is not masked is accepted");
     }
     let mut logits = vec![0.0; tokenizer.vocab_size()];
-    is_complete || constraint.mask(&mut logits).is_ok() && logits[tokenizer.eos().expect("an end") as usize] == 0.0
+    is_complete
+        || constraint.mask(&mut logits).is_ok() && logits[tokenizer.eos().expect("an end") as usize] == 0.0
 }

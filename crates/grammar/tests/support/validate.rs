@@ -60,7 +60,9 @@ pub(crate) fn validate(root: &Value, schema: &Value, value: &Value) -> Result<()
                 _ => true,
             },
             "required" => match value {
-                Value::Object(members) => list(wanted).all(|name| members.contains_key(name.as_str().unwrap_or(""))),
+                Value::Object(members) => {
+                    list(wanted).all(|name| members.contains_key(name.as_str().unwrap_or("")))
+                }
                 _ => true,
             },
             // Annotations, and what the suites check on their own.
