@@ -5,8 +5,7 @@ use std::path::Path;
 use evaluate::Comparison;
 use gguf::File;
 use kernels::Team;
-use kernels::ops::attention::Shape;
-use model::{KvType, Model};
+use model::{KvType, Model, PAGE};
 
 use crate::certificate::{
     self, Certificate, Cost, Figure, KvCache, KvMeasurement, Output, Quality, Settings, TextRecord,
@@ -169,14 +168,7 @@ pub(crate) fn attest(run: Attest<'_>) -> Result<Certificate, Error> {
 fn kv_cache(source: &Source, measured: &[(KvType, Figure)]) -> KvCache {
     let exact = measured[0].1.value;
     let small = measured.iter().rev().find(|(_, kl)| kl.value - exact <= KV_SHARE * exact.max(kl.stderr));
-    let config = &source.config;
-    let bytes = |kv_type: KvType| {
-        // A cache is laid out in groups of positions; this many make whole ones.
-        const POSITIONS: usize = 1024;
-        let shape = Shape { kv_type, head_dim: config.head_dim, capacity: POSITIONS };
-        let heads = config.layers.len() * config.kv_heads;
-        (heads * (shape.key_bytes() + shape.value_bytes()) / POSITIONS) as u64
-    };
+    let bytes = |kv_type: KvType| (model::KvCache::bytes(&source.config, PAGE, kv_type) / PAGE) as u64;
     KvCache {
         recommended: small.map_or(KvType::F16, |(kind, _)| *kind).name().to_owned(),
         measured: measured

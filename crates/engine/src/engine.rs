@@ -8,12 +8,13 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use kernels::Team;
-use model::Model;
+use model::{Budget, Model};
 
 use crate::error::Error;
 use crate::pass::Pass;
-use crate::session::{EndReason, Session, SessionOptions};
+use crate::session::{EndReason, Session, SessionOptions, SessionState};
 use crate::speculation::{DraftEngine, PassCosts, check_vocabulary};
+use crate::store::PageStore;
 use crate::threads::default_threads;
 
 /// Tokens in a chunk of prefill unless asked otherwise: long enough that each weight read from memory serves many
@@ -106,7 +107,21 @@ impl Engine {
     /// [`Error::Setting`] for options without a meaning, [`Error::Model`] if there is no memory for the cache.
     pub fn session(&self, options: SessionOptions) -> Result<Session, Error> {
         let draft_model = self.draft.as_ref().map(|draft| Arc::clone(&draft.model));
-        Session::new(Arc::clone(&self.model), draft_model, options)
+        Session::new(Arc::clone(&self.model), draft_model, options, &Budget::unlimited())
+    }
+
+    /// A session that goes on where the one of `state` was, to the same tokens and the same text. What `store` has of its keys
+    /// and values is not computed again.
+    ///
+    /// # Errors
+    /// [`Error::OtherModel`] for a state of another model, [`Error::Saved`], [`Error::Token`] and [`Error::ContextFull`] for
+    /// one that no session had, and as [`Engine::session`].
+    pub fn restore(&self, state: SessionState, store: &PageStore) -> Result<Session, Error> {
+        let draft_model = self.draft.as_ref().map(|draft| Arc::clone(&draft.model));
+        let budget = Budget::unlimited();
+        let mut session = Session::restore(Arc::clone(&self.model), draft_model, state, &budget)?;
+        session.fill(store);
+        Ok(session)
     }
 
     /// Advances `session`: computes its next chunk of prompt, or its next token, or several at once where they were guessed.

@@ -2,7 +2,8 @@
 //!
 //! [`Engine`] has the machinery (a model, a worker team, buffers), a [`Session`] has one text's state, and
 //! [`Engine::step`] does one piece of work on it. [`generate`] is the loop for whoever has a single session;
-//! [`Conversation`] puts a chat template around it.
+//! [`Conversation`] puts a chat template around it. A [`PageStore`] spares computing what was
+//! computed before, and a [`Journal`] lets sessions outlive the process.
 
 mod chat;
 mod choices;
@@ -10,6 +11,8 @@ mod constraint;
 mod engine;
 mod error;
 mod generate;
+mod journal;
+mod lock;
 mod pass;
 mod prompt;
 mod random;
@@ -19,6 +22,7 @@ mod service;
 mod session;
 mod speculation;
 mod stop;
+mod store;
 mod threads;
 
 pub use chat::Conversation;
@@ -27,12 +31,16 @@ pub use constraint::Constraint;
 pub use engine::{DEFAULT_BATCH, Engine, EngineOptions, Step};
 pub use error::Error;
 pub use generate::{Event, Figures, Generation, generate};
+pub use journal::{Journal, Outcome, Recovered};
 pub use prompt::encode_prompt;
 pub use random::Random;
 pub use sampler::{Sampler, SamplerOptions};
 pub use scheduler::{Claim, Class, Policy, PolicyOptions, Sharing};
-pub use service::{Pooling, Request, RequestId, Service, ServiceFigures, ServiceOptions, Sink, Update};
-pub use session::{DEFAULT_CONTEXT, EndReason, Limits, Session, SessionOptions};
+pub use service::{
+    JournalEntry, Keeping, Pooling, Request, RequestId, Service, ServiceFigures, ServiceOptions, Sink, Update,
+};
+pub use session::{DEFAULT_CONTEXT, EndReason, Limits, Session, SessionOptions, SessionState};
 pub use speculation::{Drafts, Speculation};
 pub use stop::StopMatcher;
+pub use store::{PageStore, StoreFigures, StoreOptions};
 pub use threads::default_threads;

@@ -4,8 +4,10 @@
 //! fixed here and held by the authors' own vectors instead of following a crate's changing default.
 //! Algorithms: Blackman and Vigna, "Scrambled Linear Pseudorandom Number Generators", 2021 (public domain code).
 
+use serde::{Deserialize, Serialize};
+
 /// A xoshiro256++ generator: 256 bits of state, a period of 2^256 - 1. Not for secrets.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Random {
     state: [u64; 4],
 }

@@ -7,9 +7,13 @@
 //! There is one list of tokens. Those that the cache counts have been computed; those after it are pending, be it a
 //! prompt or the one token sampled last. So a session needs no mode: with much pending a step prefills, with one it decodes.
 
-use std::sync::Arc;
+mod state;
 
-use model::{KvCache, KvType, Model};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use model::{Budget, KvCache, KvType, Model};
+use serde::{Deserialize, Serialize};
 use text::TextStream;
 
 use crate::choices::{Choice, Choices};
@@ -20,16 +24,19 @@ use crate::sampler::{Sampler, SamplerOptions};
 use crate::speculation::{DraftModel, Drafts, Moment, Speculation, Speculator};
 use crate::stop::StopMatcher;
 
+pub use state::SessionState;
+
 /// The context of a session that asks for none, unless the model was trained for less. The cache takes memory only as it
 /// fills, but models of 128k positions would reserve more address space than small machines grant.
 pub const DEFAULT_CONTEXT: usize = 8192;
 
 /// What a new session is to be.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SessionOptions {
     /// Tokens that fit, prompt and answers together; the smaller of the model's context and [`DEFAULT_CONTEXT`] if `None`.
     pub context: Option<usize>,
     /// The number format of the cached keys and values.
+    #[serde(with = "state::kv_type")]
     pub kv_type: KvType,
     /// How tokens are chosen.
     pub sampler: SamplerOptions,
@@ -55,7 +62,7 @@ impl Default for SessionOptions {
 }
 
 /// What ends an answer, beside the model itself and the context.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limits {
     /// Tokens in one answer; as many as fit if `None`.
     pub max_tokens: Option<usize>,
@@ -66,7 +73,7 @@ pub struct Limits {
 }
 
 /// Why an answer is over.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum EndReason {
     /// The model said so with this token, which is in the history but no part of the answer.
     EndOfGeneration(u32),
@@ -106,11 +113,17 @@ pub struct Session {
     constraint: Option<Box<dyn Constraint>>,
     /// What was chosen from, for whoever asked.
     choices: Option<Choices>,
+    speculation: Speculation,
     limits: Limits,
     /// Control tokens that are part of the answer's text.
     shown: Vec<u32>,
     turn: Turn,
+    /// Another number, never used before, whenever tokens are given rather than sampled.
+    revision: u64,
 }
+
+/// The next [`Session::revision`].
+static REVISIONS: AtomicU64 = AtomicU64::new(0);
 
 /// One prompt and its answer. Positions count from the session's first token.
 #[derive(Debug)]
@@ -129,11 +142,13 @@ struct Turn {
 }
 
 impl Session {
-    /// A session of `model`; `draft_model` guesses for it, unless the options want no guesses.
+    /// A session of `model`; `draft_model` guesses for it, unless the options want no guesses. Their keys and values count
+    /// against `budget`.
     pub(crate) fn new(
         model: Arc<Model>,
         draft_model: Option<Arc<Model>>,
         options: SessionOptions,
+        budget: &Budget,
     ) -> Result<Session, Error> {
         let SessionOptions { context, kv_type, sampler, limits, speculation, shown } = options;
         let context = context.unwrap_or(DEFAULT_CONTEXT.min(model.config.context));
@@ -147,17 +162,18 @@ impl Session {
             Ok(made)
         };
         let new_draft_model = |draft_model: Arc<Model>| -> Result<DraftModel, Error> {
-            let cache = KvCache::new(&draft_model.config, context, kv_type)?;
+            let cache = KvCache::with_budget(&draft_model.config, context, kv_type, budget)?;
             Ok(DraftModel::new(draft_model, cache, new_sampler()?, vocabulary))
         };
         let draft_model = draft_model.filter(|_| speculation != Speculation::Off);
         let draft_model = draft_model.map(new_draft_model).transpose()?;
         Ok(Session {
-            cache: KvCache::new(&model.config, context, kv_type)?,
+            cache: KvCache::with_budget(&model.config, context, kv_type, budget)?,
             // The last token sampled needs no place in the cache, but one here.
             tokens: Vec::with_capacity(context + 1),
             sampler: new_sampler()?,
             speculator: Speculator::new(speculation, context, draft_model),
+            speculation,
             turn: Turn {
                 prompt: 0,
                 answer: 0,
@@ -172,6 +188,7 @@ impl Session {
             limits,
             shown,
             model,
+            revision: REVISIONS.fetch_add(1, Ordering::Relaxed),
         })
     }
 
@@ -184,6 +201,7 @@ impl Session {
         self.check(self.tokens.len() + tokens.len(), tokens)?;
         let answered = self.turn.answer < self.tokens.len() || self.turn.end.is_some();
         self.tokens.extend_from_slice(tokens);
+        self.revision = REVISIONS.fetch_add(1, Ordering::Relaxed);
         if answered {
             self.open_turn(self.cache.len());
         } else {
@@ -207,13 +225,26 @@ impl Session {
         }
         self.tokens.clear();
         self.tokens.extend_from_slice(tokens);
+        self.revision = REVISIONS.fetch_add(1, Ordering::Relaxed);
         self.open_turn(self.cache.len());
         Ok(self.cache.len())
     }
 
-    /// Holds the next answer to a form. To be called after its prompt was given.
-    pub fn constrain(&mut self, constraint: Box<dyn Constraint>) {
+    /// Holds the next answer to a form. To be called after its prompt was given, or after the session was restored, with a
+    /// constraint at its beginning.
+    ///
+    /// # Errors
+    /// [`Error::Constraint`] if the answer so far, of a session that was restored, does not have the form.
+    pub fn constrain(&mut self, mut constraint: Box<dyn Constraint>) -> Result<(), Error> {
+        let mut is_complete = false;
+        for &token in &self.tokens[self.turn.answer..] {
+            is_complete = constraint.accept(token)?;
+        }
+        if is_complete && self.turn.end.is_none() {
+            self.turn.end = Some(EndReason::Complete);
+        }
         self.constraint = Some(constraint);
+        Ok(())
     }
 
     /// Notes for each token chosen from now on how likely it was, and the `alternatives` likeliest tokens beside it:
@@ -282,9 +313,17 @@ impl Session {
         self.cache.capacity()
     }
 
-    /// Bytes of the keys and values computed so far.
+    /// Bytes of its keys and values, in whole pages.
     pub fn kv_bytes(&self) -> usize {
-        KvCache::bytes(&self.model.config, self.cache.len(), self.cache.kv_type())
+        self.cache.bytes_held()
+    }
+
+    /// Forgets all keys and values, which can be computed again, or had from a store.
+    pub(crate) fn give_back(&mut self) {
+        self.cache.clear();
+        if let Some(speculator) = &mut self.speculator {
+            speculator.truncate(&self.cache);
+        }
     }
 
     /// Why the answer is over, if it is.

@@ -100,11 +100,25 @@ pub enum Error {
         /// Width of a head.
         head_dim: usize,
     },
-    /// A cache or workspace that was made for another model.
+    /// A cache, page or workspace that was made for another model.
     #[error("the {what} was made for another model")]
     Mismatch {
-        /// `cache` or `workspace`.
+        /// `cache`, `page` or `workspace`.
         what: &'static str,
+    },
+    /// The limit on memory that was set does not allow it.
+    #[error(
+        "{what} needs {needed} bytes, {free} are free of the {limit} allowed: end or shorten other sessions, or raise the limit"
+    )]
+    Budget {
+        /// What it was for.
+        what: &'static str,
+        /// How much was asked for.
+        needed: usize,
+        /// How much is not taken.
+        free: usize,
+        /// How much may be taken in all.
+        limit: usize,
     },
     /// Memory for the model, a cache or a workspace could not be had.
     #[error("not enough memory for {what}: {bytes} bytes")]

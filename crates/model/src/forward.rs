@@ -59,8 +59,8 @@ impl Model {
     /// tokens that `want` names, `[row][vocabulary]`, which are the caller's to change until the next batch.
     ///
     /// # Errors
-    /// [`Error::BatchSize`], [`Error::TokenOutOfRange`], [`Error::ContextFull`], [`Error::Mismatch`], and
-    /// [`Error::OutOfMemory`] for the logits of many tokens; the cache is then as it was.
+    /// [`Error::BatchSize`], [`Error::TokenOutOfRange`], [`Error::ContextFull`], [`Error::Mismatch`], [`Error::Budget`],
+    /// and [`Error::OutOfMemory`] for the logits of many tokens or a page; the cache is then as it was.
     pub fn forward<'a>(
         &self,
         team: &Team,
@@ -82,7 +82,8 @@ impl Model {
     /// follow those in `caches[i]`. The texts' tokens stand one after another in the batch.
     ///
     /// # Errors
-    /// [`Error::BatchSize`], [`Error::TokenOutOfRange`], [`Error::ContextFull`], [`Error::Mismatch`].
+    /// [`Error::BatchSize`], [`Error::TokenOutOfRange`], [`Error::ContextFull`], [`Error::Mismatch`], and what
+    /// [`KvCache::reserve`] says where there is no room for the keys and values; the caches are then as they were.
     pub fn embed(
         &self,
         team: &Team,
@@ -103,6 +104,9 @@ impl Model {
         }
         for (cache, text) in caches.iter().zip(texts) {
             self.check(cache, text)?;
+        }
+        for (cache, text) in caches.iter_mut().zip(texts) {
+            cache.reserve(text.len())?;
         }
         workspace.tokens = 0;
         workspace.segments.clear();

@@ -18,12 +18,12 @@ mod rope;
 pub mod weights;
 mod workspace;
 
-pub use cache::KvCache;
+pub use cache::{Budget, Grant, KvCache, Page};
 pub use config::{Activation, Config, Experts, LayerConfig};
 pub use error::Error;
 pub use forward::{Logits, MOST_SEGMENTS};
 pub use interleaved::{Progress, Residence};
-pub use kernels::ops::attention::KvType;
+pub use kernels::ops::attention::{KvType, PAGE};
 pub use keys::Keys;
 pub use model::{MemoryUse, Model, Options};
 pub use plan::Stored;

@@ -80,6 +80,12 @@ impl Model {
         format!("{:032x}", self.identity)
     }
 
+    /// Whether a cache of this capacity has keys turned in the way of long contexts, for models that have two ways: keys of
+    /// one kind are of no use in a cache of the other.
+    pub fn turns_for_long(&self, capacity: usize) -> bool {
+        self.weights.rotations.iter().any(|rotation| rotation.is_long(capacity))
+    }
+
     /// Where the interleaved copy is.
     pub fn residence(&self) -> &Residence {
         self.interleaved.residence()

@@ -138,12 +138,17 @@ impl Rotation {
         }
     }
 
+    /// Whether a cache for `context` positions has the long factors.
+    pub(crate) fn is_long(&self, context: usize) -> bool {
+        self.long.is_some() && context > self.original_context
+    }
+
     /// Writes `[positions][dimensions / 2][cos, sin]` for the positions from `first` on. `context` is how many
     /// positions the cache may ever hold: it decides once between short and long factors, because keys that are
     /// already stored cannot be turned again.
     pub fn fill(&self, context: usize, first: usize, out: &mut [f32]) {
         let frequencies = match &self.long {
-            Some(long) if context > self.original_context => long,
+            Some(long) if self.is_long(context) => long,
             _ => &self.short,
         };
         for (index, position) in out.chunks_exact_mut(self.dimensions).enumerate() {

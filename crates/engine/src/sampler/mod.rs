@@ -8,13 +8,15 @@ mod candidates;
 mod penalties;
 mod weights;
 
+use serde::{Deserialize, Serialize};
+
 use crate::error::Error;
 use crate::random::Random;
 use candidates::{Candidate, gather_above, gather_top, mass, maximum, select_by_mass};
 use penalties::Penalties;
 
 /// How the next token is chosen. Every field has a value that switches it off.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SamplerOptions {
     /// Divides the logits before the draw; 0 takes the likeliest token always, 1 the model's own distribution.
     pub temperature: f32,
@@ -131,6 +133,16 @@ impl Sampler {
     /// The settings it was made with.
     pub fn options(&self) -> &SamplerOptions {
         &self.options
+    }
+
+    /// What the next draws follow from.
+    pub(crate) fn random(&self) -> &Random {
+        &self.random
+    }
+
+    /// Makes the next draws follow from `random`.
+    pub(crate) fn set_random(&mut self, random: Random) {
+        self.random = random;
     }
 
     /// Makes the next draws those that `other` is about to make.

@@ -190,6 +190,14 @@ impl Policy {
         class + focus + DEADLINE * nearness + waited / self.options.ageing.as_secs_f64()
     }
 
+    /// Brings in a claim beside `others`: where shares are fair, whoever comes late has no share of the past to catch up on.
+    pub fn enter<'a>(&self, claim: &mut Claim, others: impl Iterator<Item = &'a Claim>) {
+        let had = |claim: &Claim| claim.used.as_secs_f64() / claim.class.weight();
+        if let Some(least) = others.map(had).reduce(f64::min) {
+            claim.used = claim.used.max(Duration::from_secs_f64(least * claim.class.weight()));
+        }
+    }
+
     /// Whether whoever has the machine, of rank `holder`, must leave it to one of rank `other`.
     pub fn preempts(&self, other: f64, holder: f64) -> bool {
         let margin = match self.options.sharing {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use kernels::Team;
-use model::Model;
+use model::{Budget, Model};
 
 use super::jobs::Job;
 use super::station::Station;
@@ -27,7 +27,8 @@ pub(super) struct Flight {
 pub(super) struct Failure {
     pub(super) leader: Job,
     pub(super) error: Error,
-    pub(super) pass: Pass,
+    /// Its buffers, if it had some.
+    pub(super) pass: Option<Pass>,
 }
 
 /// A job back from a pass.
@@ -76,7 +77,7 @@ impl Flight {
             Ok(()) => Ok(Flight { pass, jobs, began, used: began.elapsed(), is_whole: true }),
             Err(error) => {
                 ready.extend(jobs.drain(1..));
-                Err(Box::new(Failure { leader: jobs.remove(0), error, pass }))
+                Err(Box::new(Failure { leader: jobs.remove(0), error, pass: Some(pass) }))
             }
         }
     }
@@ -105,15 +106,16 @@ impl Flight {
         self.wait_from(now);
     }
 
-    /// Computes a layer. Returns what it took, and whether it was the last.
-    pub(super) fn advance(&mut self, model: &Model, team: &Team) -> (Duration, bool) {
-        let start = Instant::now();
-        let is_done = self.pass.advance(model, team, &mut self.jobs, 1);
-        let spent = start.elapsed();
+    /// Computes a layer. Returns whether it was the last.
+    pub(super) fn advance(&mut self, model: &Model, team: &Team) -> bool {
+        self.pass.advance(model, team, &mut self.jobs, 1)
+    }
+
+    /// Takes note that a layer took so long.
+    pub(super) fn note(&mut self, spent: Duration) {
         self.used += spent;
         let share = spent / self.jobs.len() as u32;
         self.jobs.iter_mut().for_each(|job| job.claim.used += share);
-        (spent, is_done)
     }
 
     /// Ends the pass and hands its outcome to the jobs. Returns them, what the pass took, and the buffers.
@@ -122,13 +124,14 @@ impl Flight {
         model: &Arc<Model>,
         team: &Team,
         station: &mut Station,
+        budget: &Budget,
     ) -> (Vec<Back>, Duration, Pass) {
         let Flight { mut pass, mut jobs, began, used, is_whole } = self;
         let start = Instant::now();
         if jobs[0].embeds() {
             let vectors = pass.finish_vectors(model, team, &mut jobs);
             let mut job = jobs.remove(0);
-            let outcome = match job.take_vectors(vectors) {
+            let outcome = match job.take_vectors(vectors, budget) {
                 Ok(is_over) => back(job, is_over),
                 Err(error) => Back::Failed(job, error),
             };

@@ -1,16 +1,17 @@
 //! The service's thread: takes requests in, gives each pass to whoever is most urgent, and hands out what comes of it.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, TryRecvError};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use kernels::Team;
 use model::Model;
 
 use super::flight::{Back, Failure, Flight};
-use super::jobs::Job;
+use super::jobs::{Ending, Job};
+use super::memory::Room;
 use super::station::Stations;
+use super::world::World;
 use super::{RequestId, ServiceFigures, ServiceOptions};
 use crate::scheduler::Policy;
 
@@ -30,45 +31,48 @@ const MOST_FLIGHTS: usize = 3;
 const RATE: f64 = 0.2;
 
 /// The state of the thread.
-pub(super) struct Runner {
-    options: ServiceOptions,
-    policy: Policy,
+pub(super) struct Runner<W> {
+    world: W,
+    pub(super) options: ServiceOptions,
+    pub(super) policy: Policy,
     team: Team,
-    began: Instant,
-    mail: Receiver<Mail>,
     /// Requests without a session yet; those that wait in the mail count too.
     waiting: Arc<AtomicUsize>,
     told: Arc<Mutex<ServiceFigures>>,
     figures: ServiceFigures,
     queued: Vec<Job>,
     /// Have a session and are in no pass.
-    ready: Vec<Job>,
+    pub(super) ready: Vec<Job>,
+    /// Those that are ready too, but for which there was no memory.
+    pub(super) parked: Vec<Job>,
+    /// When one was parked last.
+    pub(super) parked_at: Duration,
     /// Put aside.
-    flights: Vec<Flight>,
-    stations: Stations,
+    pub(super) flights: Vec<Flight>,
+    pub(super) stations: Stations,
     is_stopped: bool,
 }
 
-impl Runner {
+impl<W: World> Runner<W> {
     pub(super) fn new(
+        world: W,
         options: ServiceOptions,
         team: Team,
-        began: Instant,
-        mail: Receiver<Mail>,
         waiting: Arc<AtomicUsize>,
         told: Arc<Mutex<ServiceFigures>>,
-    ) -> Runner {
+    ) -> Runner<W> {
         Runner {
+            world,
             policy: Policy::new(options.policy),
             options,
             team,
-            began,
-            mail,
             waiting,
             told,
             figures: ServiceFigures::default(),
             queued: Vec::new(),
             ready: Vec::new(),
+            parked: Vec::new(),
+            parked_at: Duration::ZERO,
             flights: Vec::new(),
             stations: Stations::default(),
             is_stopped: false,
@@ -81,31 +85,35 @@ impl Runner {
             self.receive();
             self.drop_cancelled();
             self.admit();
+            self.unpark_in_time();
             if let Some(flight) = self.next_flight() {
                 self.fly(flight);
             }
             self.tell();
         }
         let flying = std::mem::take(&mut self.flights).into_iter().flat_map(|flight| flight.jobs);
-        let rest: Vec<Job> = flying.chain(self.queued.drain(..)).chain(self.ready.drain(..)).collect();
-        for job in rest {
-            job.end();
+        let waiting =
+            [&mut self.queued, &mut self.ready, &mut self.parked].into_iter().flat_map(std::mem::take);
+        for job in flying.chain(waiting) {
+            let ending = if job.is_cancelled { Ending::Cancelled } else { Ending::Stopped };
+            job.end(ending, &self.options.keeping);
+        }
+        if let Some(journal) = &self.options.keeping.journal {
+            journal.flush();
         }
     }
 
-    fn now(&self) -> Duration {
-        self.began.elapsed()
+    pub(super) fn now(&self) -> Duration {
+        self.world.now()
     }
 
     /// Takes all mail; waits for some if there is nothing to do.
     fn receive(&mut self) {
-        if self.queued.is_empty() && self.ready.is_empty() && self.flights.is_empty() {
+        if self.queued.is_empty() && self.jobs().next().is_none() {
             self.tell();
             self.stations.forget_closed();
-            match self.mail.recv() {
-                Ok(mail) => self.take(mail),
-                Err(_) => self.is_stopped = true,
-            }
+            let mail = self.world.wait();
+            self.take(mail);
         }
         self.take_mail(&mut []);
     }
@@ -113,27 +121,26 @@ impl Runner {
     /// Takes the mail that is there, while `flying` are being computed. Returns whether there was any.
     fn take_mail(&mut self, flying: &mut [Job]) -> bool {
         let mut any = false;
-        loop {
-            match self.mail.try_recv() {
-                Ok(Mail::Cancel(id)) => {
+        while let Some(mail) = self.world.mail() {
+            any = true;
+            match mail {
+                Mail::Cancel(id) => {
                     if let Some(job) = self.find(flying, id) {
                         job.is_cancelled = true;
                     }
                 }
-                Ok(Mail::Focus(id, focused)) => {
+                Mail::Focus(id, focused) => {
                     if let Some(job) = self.find(flying, id) {
                         job.claim.focused = focused;
                     }
                 }
-                Ok(mail) => self.take(mail),
-                Err(TryRecvError::Empty) => return any,
-                Err(TryRecvError::Disconnected) => {
-                    self.is_stopped = true;
-                    return true;
-                }
+                mail => self.take(mail),
             }
-            any = true;
+            if self.is_stopped {
+                break;
+            }
         }
+        any
     }
 
     fn take(&mut self, mail: Mail) {
@@ -147,8 +154,8 @@ impl Runner {
 
     fn find<'a>(&'a mut self, flying: &'a mut [Job], id: RequestId) -> Option<&'a mut Job> {
         let put_aside = self.flights.iter_mut().flat_map(|flight| &mut flight.jobs);
-        let mut all = self.queued.iter_mut().chain(&mut self.ready).chain(put_aside).chain(flying);
-        all.find(|job| job.id == id)
+        let waiting = self.queued.iter_mut().chain(&mut self.ready).chain(&mut self.parked);
+        waiting.chain(put_aside).chain(flying).find(|job| job.id == id)
     }
 
     /// Ends what was cancelled and is not being computed at the moment.
@@ -157,35 +164,44 @@ impl Runner {
         let queued = self.queued.len();
         ended.extend(self.queued.extract_if(.., |job| job.is_cancelled));
         self.waiting.fetch_sub(queued - self.queued.len(), Ordering::Relaxed);
-        ended.extend(self.ready.extract_if(.., |job| job.is_cancelled));
-        for flight in self.flights.extract_if(.., |flight| flight.is_cancelled()) {
-            self.stations.keep(&flight.model(), flight.pass);
-            ended.extend(flight.jobs);
+        // A pass that is put aside may be so for long: who is cancelled leaves it, for which it is given up.
+        while let Some(at) =
+            self.flights.iter().position(|flight| flight.jobs.iter().any(|job| job.is_cancelled))
+        {
+            self.ground(at);
         }
+        ended.extend(self.ready.extract_if(.., |job| job.is_cancelled));
+        ended.extend(self.parked.extract_if(.., |job| job.is_cancelled));
         self.figures.cancelled += ended.len() as u64;
+        if !ended.is_empty() {
+            self.unpark();
+        }
         for job in ended {
-            job.end();
+            job.end(Ending::Cancelled, &self.options.keeping);
         }
     }
 
     /// Gives sessions to those that wait, the most urgent first, as far as there is room.
     fn admit(&mut self) {
-        while !self.queued.is_empty() && self.sessions() < self.options.most_sessions {
+        while !self.queued.is_empty() && self.jobs().count() < self.options.most_sessions {
             let now = self.now();
             let Some((first, _)) = best(&self.queued, |job| self.policy.rank(now, &job.claim)) else {
                 return;
             };
             let mut job = self.queued.swap_remove(first);
+            self.policy.enter(&mut job.claim, self.jobs().map(|job| &job.claim));
             self.waiting.fetch_sub(1, Ordering::Relaxed);
-            match job.admit() {
+            match job.admit(&self.options.keeping) {
                 Ok(is_over) => self.come_back(if is_over { Back::Over(job) } else { Back::Ready(job) }),
                 Err(error) => self.come_back(Back::Failed(job, error)),
             }
         }
     }
 
-    fn sessions(&self) -> usize {
-        self.ready.len() + self.flights.iter().map(|flight| flight.jobs.len()).sum::<usize>()
+    /// Those with a session, but for a pass that is being computed.
+    pub(super) fn jobs(&self) -> impl Iterator<Item = &Job> {
+        let waiting = self.ready.iter().chain(&self.parked);
+        waiting.chain(self.flights.iter().flat_map(|flight| &flight.jobs))
     }
 
     /// The pass of the most urgent session, which may have been put aside; `None` if nobody wants one.
@@ -205,33 +221,58 @@ impl Runner {
     }
 
     /// Starts a pass for `leader` and those that may share it.
-    fn start(&mut self, leader: Job) -> Option<Flight> {
+    fn start(&mut self, mut leader: Job) -> Option<Flight> {
         if self.flights.len() >= MOST_FLIGHTS - 1 {
-            self.ground_lowest();
+            let (policy, now) = (self.policy, self.now());
+            if let Some((lowest, _)) = best(&self.flights, |flight| -flight.rank(&policy, now)) {
+                self.ground(lowest);
+            }
         }
         let model = Arc::clone(&leader.model);
-        let pass = self.stations.pass(&model, self.options.batch);
-        let station = self.stations.of(&model);
-        let chunk = self.policy.chunk(pass.batch(), station.token_layer);
-        match Flight::start(leader, &mut self.ready, pass, chunk, station, &self.team) {
-            Ok(flight) => Some(flight),
-            Err(failure) => {
-                let Failure { leader, error, pass } = *failure;
+        loop {
+            if std::mem::take(&mut leader.is_evicted) {
+                leader.refill(&self.options.keeping);
+            }
+            let keeping = &self.options.keeping;
+            let started = match self.stations.pass(&model, self.options.batch, &keeping.budget) {
+                Ok(pass) => {
+                    let station = self.stations.of(&model);
+                    let chunk = self.policy.chunk(pass.batch(), station.token_layer);
+                    Flight::start(leader, &mut self.ready, pass, chunk, station, &self.team)
+                }
+                Err(error) => Err(Box::new(Failure { leader, error, pass: None })),
+            };
+            let failure = match started {
+                Ok(flight) => return Some(flight),
+                Err(failure) => *failure,
+            };
+            if let Some(pass) = failure.pass {
                 self.stations.keep(&model, pass);
-                self.come_back(Back::Failed(leader, error));
-                None
+            }
+            leader = failure.leader;
+            let Some(needed) = failure.error.is_short_of() else {
+                self.come_back(Back::Failed(leader, failure.error));
+                return None;
+            };
+            match self.find_room(&leader, needed) {
+                Room::Made => {}
+                Room::Later => {
+                    self.park(leader);
+                    return None;
+                }
+                Room::Never => {
+                    self.come_back(Back::Failed(leader, failure.error));
+                    return None;
+                }
             }
         }
     }
 
-    /// Gives up the pass of the lowest rank: its sessions are as they were before it.
-    fn ground_lowest(&mut self) {
-        let (policy, now) = (self.policy, self.now());
-        if let Some((lowest, _)) = best(&self.flights, |flight| -flight.rank(&policy, now)) {
-            let flight = self.flights.swap_remove(lowest);
-            self.stations.keep(&flight.model(), flight.pass);
-            self.ready.extend(flight.jobs);
-        }
+    /// Gives up a pass that is put aside: its sessions are as they were before it.
+    pub(super) fn ground(&mut self, at: usize) {
+        let flight = self.flights.swap_remove(at);
+        self.stations.keep(&flight.model(), flight.pass);
+        self.ready.extend(flight.jobs);
     }
 
     /// Computes a pass to its end, unless somebody more urgent comes.
@@ -239,7 +280,10 @@ impl Runner {
         let model = flight.model();
         let mut turn = Duration::ZERO;
         loop {
-            let (spent, is_done) = flight.advance(&model, &self.team);
+            let start = self.now();
+            let is_done = flight.advance(&model, &self.team);
+            let spent = self.world.spent(start, flight.pass.len());
+            flight.note(spent);
             self.stations.of(&model).note_layer(flight.pass.len(), spent);
             self.note_layer(spent);
             if is_done {
@@ -255,6 +299,7 @@ impl Runner {
                 if flight.is_cancelled() || self.is_stopped {
                     return self.flights.push(flight);
                 }
+                self.drop_cancelled();
                 self.admit();
             }
             if self.is_outranked(&flight) {
@@ -277,13 +322,15 @@ impl Runner {
     fn land(&mut self, model: &Arc<Model>, flight: Flight) {
         let (tokens, members) = (flight.pass.len(), flight.jobs.len());
         let station = self.stations.of(model);
-        let (outcomes, time, pass) = flight.land(model, &self.team, station);
+        let budget = &self.options.keeping.budget;
+        let (outcomes, time, pass) = flight.land(model, &self.team, station, budget);
         self.stations.keep(model, pass);
         self.note_pass(tokens, members, time);
         let now = self.now();
         for mut outcome in outcomes {
-            if let Back::Ready(job) = &mut outcome {
+            if let Back::Ready(job) | Back::Over(job) = &mut outcome {
                 job.claim.waiting_since = now;
+                job.keep(&self.options.keeping);
             }
             self.come_back(outcome);
         }
@@ -294,13 +341,20 @@ impl Runner {
             Back::Ready(job) => self.ready.push(job),
             Back::Over(job) => {
                 self.figures.ended += 1;
-                self.figures.reused_tokens += job.end() as u64;
+                self.figures.reused_tokens += job.end(Ending::Done, &self.options.keeping) as u64;
+                self.unpark();
             }
             Back::Failed(job, error) => {
                 self.figures.failed += 1;
-                job.fail(error);
+                job.fail(error, &self.options.keeping);
+                self.unpark();
             }
         }
+    }
+
+    /// Takes note that a session gave its memory to another.
+    pub(super) fn note_eviction(&mut self) {
+        self.figures.evicted += 1;
     }
 
     /// Takes note of a layer for whoever asks how long a newcomer waits.
@@ -329,20 +383,19 @@ impl Runner {
 
     /// Lets others see the figures.
     fn tell(&mut self) {
-        let flying = self.flights.iter().flat_map(|flight| &flight.jobs);
-        let jobs = || self.ready.iter().chain(flying.clone());
-        self.figures.queued = self.queued.len();
-        self.figures.running = [0; 3];
-        for job in jobs() {
-            self.figures.running[job.claim.class as usize] += 1;
+        let (mut running, mut kv_bytes) = ([0; 3], 0);
+        for job in self.jobs() {
+            running[job.claim.class as usize] += 1;
+            kv_bytes += job.kv_bytes();
         }
-        self.figures.kv_bytes = jobs().map(|job| job.kv_bytes()).sum();
+        self.figures =
+            ServiceFigures { queued: self.queued.len(), running, kv_bytes, ..self.figures.clone() };
         self.told.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&self.figures);
     }
 }
 
 /// The index and value of the item of the highest value, the first of several.
-fn best<T>(items: &[T], value: impl Fn(&T) -> f64) -> Option<(usize, f64)> {
+pub(super) fn best<T>(items: &[T], value: impl Fn(&T) -> f64) -> Option<(usize, f64)> {
     let valued = items.iter().map(value).enumerate();
     valued.reduce(|best, next| if next.1 > best.1 { next } else { best })
 }

@@ -16,6 +16,7 @@ mod draft_model;
 mod lookup;
 
 use model::KvCache;
+use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
 use crate::sampler::Sampler;
@@ -28,7 +29,7 @@ use lookup::Lookup;
 pub(crate) const MOST_DRAFTED: usize = 23;
 
 /// How far a session drafts.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Speculation {
     /// Not at all: each step computes one token.
     Off,

@@ -1,15 +1,25 @@
 //! Attention against a plain softmax in `f64`, and its bits against those of other teams and batches.
 
 use kernels::Team;
-use kernels::ops::attention::{Attention, AttentionScratch, KvType, Shape, attend, store_key, store_value};
+use kernels::ops::attention::{
+    Attention, AttentionScratch, KvType, PAGE, Shape, attend, store_key, store_value,
+};
 
 use crate::support::{Random, UNIT, bits, stored};
+
+/// Where the layer begins in a page.
+const LAYER: usize = 32;
+
+/// A head's area of the page that has `position`.
+fn area<'a>(shape: &Shape, pages: &'a mut [Box<[u8]>], kv_head: usize, position: usize) -> &'a mut [u8] {
+    &mut pages[position / PAGE][LAYER + kv_head * shape.bytes()..][..shape.bytes()]
+}
 
 /// Everything that a call needs.
 struct Case {
     shape: Shape,
-    keys: Vec<u8>,
-    values: Vec<u8>,
+    /// With something before the layer and after it.
+    pages: Vec<Box<[u8]>>,
     queries: Vec<f32>,
     /// `[kv_head][position][head_dim]`, as they were before storing.
     given_keys: Vec<f32>,
@@ -33,19 +43,19 @@ impl Case {
         random: &mut Random,
     ) -> Case {
         let positions = first_position + tokens;
-        // Room to spare, not a multiple of anything; unwritten places hold NaN, so that reading them shows.
-        let shape = Shape { kv_type, head_dim, capacity: positions + 7 };
-        let (mut keys, mut values) =
-            (vec![0xff; kv_heads * shape.key_bytes()], vec![0xff; kv_heads * shape.value_bytes()]);
+        let shape = Shape { kv_type, head_dim };
+        // Pages at places of all kinds; unwritten places hold NaN, so that reading them shows.
+        let page = || vec![0xff; LAYER + kv_heads * shape.bytes() + 5].into_boxed_slice();
+        let mut pages: Vec<Box<[u8]>> = (0..positions.div_ceil(PAGE)).map(|_| page()).collect();
+        pages.reverse();
         let (given_keys, given_values) =
             (random.floats(kv_heads * positions * head_dim), random.floats(kv_heads * positions * head_dim));
         for kv_head in 0..kv_heads {
-            let keys = &mut keys[kv_head * shape.key_bytes()..][..shape.key_bytes()];
-            let values = &mut values[kv_head * shape.value_bytes()..][..shape.value_bytes()];
             for position in 0..positions {
                 let at = (kv_head * positions + position) * head_dim;
-                store_key(&shape, keys, position, &given_keys[at..][..head_dim]);
-                store_value(&shape, values, position, &given_values[at..][..head_dim]);
+                let area = area(&shape, &mut pages, kv_head, position);
+                store_key(&shape, area, position % PAGE, &given_keys[at..][..head_dim]);
+                store_value(&shape, area, position % PAGE, &given_values[at..][..head_dim]);
             }
         }
         // Scores of some units, so that weights differ by orders of magnitude.
@@ -54,8 +64,7 @@ impl Case {
         let (window, softcap) = (None, None);
         Case {
             shape,
-            keys,
-            values,
+            pages,
             queries,
             given_keys,
             given_values,
@@ -78,8 +87,8 @@ impl Case {
         let mut out = vec![f32::NAN; tokens * token_values];
         let attention = Attention {
             shape: self.shape,
-            keys: &self.keys,
-            values: &self.values,
+            pages: &self.pages,
+            layer: LAYER,
             queries: &self.queries[first * token_values..][..tokens * token_values],
             heads: self.heads,
             kv_heads: self.kv_heads,
@@ -88,7 +97,7 @@ impl Case {
             scale: self.scale,
             softcap: self.softcap,
         };
-        let mut scratch = AttentionScratch::new(self.heads, self.shape.head_dim, self.shape.capacity);
+        let mut scratch = AttentionScratch::new(self.heads, self.shape.head_dim, PAGE * self.pages.len());
         attend(team, &attention, &mut scratch, &mut out);
         out
     }
@@ -376,8 +385,9 @@ fn positions_are_written_again() {
         let mut again = Case::new(kv_type, 64, (2, 1), 3, 20, &mut Random::new(36));
         for position in 0..23 {
             let range = position * 64..(position + 1) * 64;
-            store_key(&again.shape, &mut again.keys, position, &fresh.given_keys[range.clone()]);
-            store_value(&again.shape, &mut again.values, position, &fresh.given_values[range]);
+            let area = area(&again.shape, &mut again.pages, 0, position);
+            store_key(&again.shape, area, position, &fresh.given_keys[range.clone()]);
+            store_value(&again.shape, area, position, &fresh.given_values[range]);
         }
         again.queries.clone_from(&fresh.queries);
         assert_eq!(bits(&again.run(&team)), bits(&fresh.run(&team)));

@@ -2,7 +2,9 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use kernels::ops::attention::{Attention, AttentionScratch, KvType, Shape, attend, store_key, store_value};
+use kernels::ops::attention::{
+    Attention, AttentionScratch, KvType, PAGE, Shape, attend, store_key, store_value,
+};
 use kernels::{FORMATS, Input, Keep, Matrix, Product, Team, multiply};
 
 #[track_caller]
@@ -86,44 +88,48 @@ fn inputs_that_do_not_fit() {
 fn attention_that_does_not_fit() {
     let team = Team::new(2);
     for kv_type in KvType::ALL {
-        let shape = Shape { kv_type, head_dim: 64, capacity: 20 };
-        let (mut keys, mut values) = (vec![0; shape.key_bytes()], vec![0; shape.value_bytes()]);
-        panics("a key past the end", || store_key(&shape, &mut keys, 20, &[0.0; 64]));
-        panics("a value past the end", || store_value(&shape, &mut values, 20, &[0.0; 64]));
-        panics("half a key", || store_key(&shape, &mut keys, 0, &[0.0; 32]));
-        panics("half a value", || store_value(&shape, &mut values, 0, &[0.0; 32]));
-        panics("a key area too small", || store_key(&shape, &mut keys[..10], 0, &[0.0; 64]));
-        panics("a value area too small", || store_value(&shape, &mut values[..10], 0, &[0.0; 64]));
+        let shape = Shape { kv_type, head_dim: 64 };
+        let mut area = vec![0; shape.bytes()];
+        panics("a key past the end", || store_key(&shape, &mut area, PAGE, &[0.0; 64]));
+        panics("a value past the end", || store_value(&shape, &mut area, PAGE, &[0.0; 64]));
+        panics("half a key", || store_key(&shape, &mut area, 0, &[0.0; 32]));
+        panics("half a value", || store_value(&shape, &mut area, 0, &[0.0; 32]));
+        panics("an area too small for a key", || store_key(&shape, &mut area[1..], 0, &[0.0; 64]));
+        panics("an area too small for a value", || store_value(&shape, &mut area[1..], 0, &[0.0; 64]));
+        let (pages, short) = ([area.clone(), area.clone()], [area.clone(), area[1..].to_vec()]);
         let right = Attention {
             shape,
-            keys: &keys,
-            values: &values,
+            pages: pages.as_slice(),
+            layer: 0,
             queries: &[0.0; 2 * 64],
             heads: 2,
             kv_heads: 1,
-            first_position: 19,
+            first_position: 2 * PAGE - 1,
             window: None,
             scale: 1.0,
             softcap: None,
         };
-        let run = |attention: Attention<'_>, out: usize| {
+        let run = |attention: Attention<'_, Vec<u8>>, out: usize| {
             attend(&team, &attention, &mut AttentionScratch::default(), &mut vec![0.0; out]);
         };
-        run(right, 2 * 64);
-        panics("positions past the end", || run(Attention { first_position: 20, ..right }, 2 * 64));
+        run(Attention { ..right }, 2 * 64);
+        panics("positions past the end", || run(Attention { first_position: 2 * PAGE, ..right }, 2 * 64));
         panics("a position that overflows", || {
             run(Attention { first_position: usize::MAX, ..right }, 2 * 64)
         });
-        panics("keys missing", || run(Attention { keys: &keys[1..], ..right }, 2 * 64));
-        panics("values missing", || run(Attention { values: &values[1..], ..right }, 2 * 64));
+        panics("a page too short", || run(Attention { pages: &short, ..right }, 2 * 64));
+        panics("a page missing", || run(Attention { pages: &pages[1..], ..right }, 2 * 64));
+        panics("no page", || run(Attention { pages: &[], ..right }, 2 * 64));
+        panics("a layer past the end", || run(Attention { layer: 1, ..right }, 2 * 64));
+        panics("a layer that overflows", || run(Attention { layer: usize::MAX, ..right }, 2 * 64));
         panics("heads that cannot share", || run(Attention { kv_heads: 3, ..right }, 2 * 64));
         panics("part of a token", || run(Attention { queries: &[0.0; 64], ..right }, 64));
-        panics("fewer outputs than queries", || run(right, 64));
+        panics("fewer outputs than queries", || run(Attention { ..right }, 64));
         if kv_type != KvType::F16 {
             assert!(!kv_type.fits(80) && kv_type.fits(96));
             let shape = Shape { head_dim: 80, ..shape };
-            let (keys, values) = (vec![0; shape.key_bytes()], vec![0; shape.value_bytes()]);
-            let odd = Attention { shape, keys: &keys, values: &values, queries: &[0.0; 160], ..right };
+            let pages = vec![vec![0; 1 << 20]; 2];
+            let odd = Attention { shape, pages: &pages, queries: &[0.0; 160], ..right };
             panics("part of a group", || run(odd, 160));
         }
     }
@@ -133,15 +139,15 @@ fn attention_that_does_not_fit() {
 #[test]
 fn very_wide_heads() {
     let team = Team::new(1);
-    let shape = Shape { kv_type: KvType::Q8_0, head_dim: 1024, capacity: 1 };
-    let (mut keys, mut values) = (vec![0; shape.key_bytes()], vec![0; shape.value_bytes()]);
+    let shape = Shape { kv_type: KvType::Q8_0, head_dim: 1024 };
+    let mut area = vec![0; shape.bytes()];
     let row = vec![1.0; 1024];
-    store_key(&shape, &mut keys, 0, &row);
-    store_value(&shape, &mut values, 0, &row);
+    store_key(&shape, &mut area, 0, &row);
+    store_value(&shape, &mut area, 0, &row);
     let attention = Attention {
         shape,
-        keys: &keys,
-        values: &values,
+        pages: &[area],
+        layer: 0,
         queries: &row,
         heads: 1,
         kv_heads: 1,

@@ -2,11 +2,11 @@
 
 use std::ops::Range;
 
-use kernels::ops::attention::{self, Attention, Shape};
+use kernels::ops::attention::{self, Attention, PAGE};
 use kernels::{Team, multiply, ops};
 
 use super::{TOKENS_PER_CHUNK, add_bias, join, keep, set_normalised};
-use crate::cache::{KvCache, LayerCache};
+use crate::cache::{KvCache, written};
 use crate::config::Config;
 use crate::model::Model;
 use crate::rope::{RopeStyle, Rotation};
@@ -63,10 +63,9 @@ impl Model {
         let (count, query_width, kv_width) = (rows.len(), config.query_width(), config.kv_width());
         let attended = &mut attended[..count * query_width];
         for (segment, cache) in segments.iter().zip(caches) {
-            let (shape, cache) = (cache.shape(), cache.layer_mut(index));
             let own = segment.tokens.start * kv_width..segment.tokens.end * kv_width;
             let first = segment.first_position;
-            store(team, shape, cache, first, &key[own.clone()], &value[own], kv_width);
+            store(team, cache, index, &key[own.clone()], &value[own], kv_width);
             let seen = segment.tokens.start.max(rows.start)..segment.tokens.end.min(rows.end);
             if seen.is_empty() {
                 continue;
@@ -74,9 +73,9 @@ impl Model {
             attention::attend(
                 team,
                 &Attention {
-                    shape,
-                    keys: &cache.keys,
-                    values: &cache.values,
+                    shape: cache.layout().shape,
+                    pages: cache.pages(),
+                    layer: cache.layout().layer(index).start,
                     queries: &query[seen.start * query_width..seen.end * query_width],
                     heads: config.heads,
                     kv_heads: config.kv_heads,
@@ -130,29 +129,20 @@ fn turn(
     });
 }
 
-/// Puts the batch's keys and values, `[token][kv_heads * head_dim]`, at their positions from `first` on.
-fn store(
-    team: &Team,
-    shape: Shape,
-    layer: &mut LayerCache,
-    first: usize,
-    keys: &[f32],
-    values: &[f32],
-    width: usize,
-) {
-    type Store = fn(&Shape, &mut [u8], usize, &[f32]);
-    // One token is less work than starting the team: all heads are one chunk then.
-    let heads_per_chunk = if keys.len() == width { width / shape.head_dim } else { 1 };
-    let fill = |areas: &mut [u8], area_bytes: usize, store: Store, x: &[f32]| {
-        team.for_rows(areas, area_bytes, heads_per_chunk, &|first_head, areas| {
-            for (head, area) in areas.chunks_exact_mut(area_bytes).enumerate() {
-                let lane = (first_head + head) * shape.head_dim;
-                for (token, x) in x.chunks_exact(width).enumerate() {
-                    store(&shape, area, first + token, &x[lane..lane + shape.head_dim]);
-                }
+/// Puts the batch's keys and values, `[token][kv_heads * head_dim]`, at the next positions of a layer, a page a chunk.
+fn store(team: &Team, cache: &mut KvCache, layer: usize, keys: &[f32], values: &[f32], width: usize) {
+    let (layout, first) = (cache.layout(), cache.len());
+    let (shape, tokens) = (layout.shape, keys.len() / width);
+    team.for_rows(cache.next_pages(tokens), 1, 1, &|index, pages| {
+        let start = (first / PAGE + index) * PAGE;
+        let batch = first.max(start) - first..(start + PAGE).min(first + tokens) - first;
+        let areas = written(&mut pages[0])[layout.layer(layer)].chunks_exact_mut(shape.bytes());
+        for (head, area) in areas.enumerate() {
+            for token in batch.clone() {
+                let (at, row) = (first + token - start, token * width + head * shape.head_dim);
+                attention::store_key(&shape, area, at, &keys[row..row + shape.head_dim]);
+                attention::store_value(&shape, area, at, &values[row..row + shape.head_dim]);
             }
-        });
-    };
-    fill(&mut layer.keys, shape.key_bytes(), attention::store_key, keys);
-    fill(&mut layer.values, shape.value_bytes(), attention::store_value, values);
+        }
+    });
 }

@@ -1,7 +1,7 @@
-//! Decoding allocates nothing: every buffer is there before the first token.
+//! Decoding allocates nothing but pages: every buffer is there before the first token.
 
 use kernels::Team;
-use model::{KvCache, KvType, Logits, Workspace};
+use model::{KvCache, KvType, Logits, PAGE, Workspace};
 
 use crate::support::{architectures, open_default};
 
@@ -12,7 +12,7 @@ fn decoding_allocates_nothing() {
     for architecture in architectures() {
         let (_folder, model) = open_default(architecture);
         let mut workspace = Workspace::new(&model.config, 8);
-        let mut cache = KvCache::new(&model.config, 64, KvType::F16).unwrap();
+        let mut cache = KvCache::new(&model.config, 2 * PAGE, KvType::F16).unwrap();
         let mut step = |tokens: &[u32]| {
             model.forward(&team, &mut workspace, &mut cache, tokens, Logits::Last).map(|_| ()).unwrap()
         };
@@ -25,5 +25,8 @@ fn decoding_allocates_nothing() {
             step(&[5, 6, 7]);
         });
         assert_eq!(counted.count_total, 0, "{architecture}: {counted:?}");
+        // Of the tokens that follow one begins a page: what counts who has it is allocated, its memory is mapped.
+        let counted = allocation_counter::measure(|| (23..PAGE + 20).for_each(|_| step(&[9])));
+        assert_eq!(counted.count_total, 1, "{architecture}: {counted:?}");
     }
 }

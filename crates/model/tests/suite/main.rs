@@ -3,6 +3,7 @@
 mod allocations;
 mod architectures;
 mod batches;
+mod cache;
 mod hostile;
 mod interleaved;
 mod rope;

@@ -1,5 +1,7 @@
 //! How keys and values lie in the cache of a head, and how they get there.
 //!
+//! A cache is made of pages of 64 positions. A page has an area for each head: its keys, then its values.
+//!
 //! Halves: keys `[16 positions][head_dim][lane]`, values `[position][padded]`.
 //!
 //! Packed (8 or 4 bits): groups of 32 values of 16 positions (keys) or of 64 (values), first the positions' scales
@@ -11,8 +13,8 @@
 use crate::half::{f16_to_f32, f32_to_f16};
 use crate::simd::{LANES, Simd, per_tier};
 
-/// Positions whose scores are held at once, and whose packed values lie together.
-pub(super) const BLOCK: usize = 64;
+/// Positions of a page. Their scores are held at once, and their packed values lie together.
+pub const PAGE: usize = 64;
 
 /// Values that share a scale in the packed types.
 pub(super) const GROUP: usize = 32;
@@ -59,15 +61,13 @@ impl KvType {
     }
 }
 
-/// The cache of one key-value head of one layer.
-#[derive(Clone, Copy, Debug)]
+/// The area of one key-value head of one layer in a page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shape {
     /// How values are kept.
     pub kv_type: KvType,
     /// Values of a key and of a value.
     pub head_dim: usize,
-    /// Positions that there is room for.
-    pub capacity: usize,
 }
 
 impl Shape {
@@ -89,33 +89,36 @@ impl Shape {
         }
     }
 
-    /// Bytes of the packed values of 64 positions.
-    pub(super) fn value_block(&self) -> usize {
-        self.key_lanes() * (BLOCK / LANES)
+    /// Bytes of the area's keys.
+    pub(super) fn key_bytes(&self) -> usize {
+        PAGE / LANES * self.key_lanes()
     }
 
-    /// Bytes of the key area of one head.
-    pub fn key_bytes(&self) -> usize {
-        self.capacity.div_ceil(LANES) * self.key_lanes()
-    }
-
-    /// Bytes of the value area of one head.
-    pub fn value_bytes(&self) -> usize {
+    /// Bytes of the area's values.
+    fn value_bytes(&self) -> usize {
         match self.kv_type {
-            KvType::F16 => self.capacity * self.padded() * 2,
-            _ => self.capacity.div_ceil(BLOCK) * self.value_block(),
+            KvType::F16 => PAGE * self.padded() * 2,
+            _ => self.key_bytes(),
         }
+    }
+
+    /// Bytes of the area: the keys and values of [`PAGE`] positions.
+    pub fn bytes(&self) -> usize {
+        self.key_bytes() + self.value_bytes()
     }
 }
 
-/// Puts the key of one position into the key area of its head.
+/// Puts the key of one position of the page, its `at`-th, into the area of its head.
 ///
 /// # Panics
-/// If the position or the key does not fit.
-pub fn store_key(shape: &Shape, keys: &mut [u8], position: usize, key: &[f32]) {
-    assert!(position < shape.capacity && key.len() == shape.head_dim, "a key outside of its cache");
-    let lane = position % LANES;
-    let lanes = &mut keys[position / LANES * shape.key_lanes()..][..shape.key_lanes()];
+/// If the position, the key or the area does not fit.
+pub fn store_key(shape: &Shape, area: &mut [u8], at: usize, key: &[f32]) {
+    assert!(
+        at < PAGE && key.len() == shape.head_dim && area.len() == shape.bytes(),
+        "a key outside of its page"
+    );
+    let lane = at % LANES;
+    let lanes = &mut area[at / LANES * shape.key_lanes()..][..shape.key_lanes()];
     let Some(group_bytes) = shape.kv_type.group_bytes() else {
         for (values, lanes) in key.chunks(LANES).zip(lanes.chunks_mut(LANES * LANES * 2)) {
             let mut halves = [0; LANES * 2];
@@ -136,25 +139,28 @@ pub fn store_key(shape: &Shape, keys: &mut [u8], position: usize, key: &[f32]) {
     }
 }
 
-/// Puts the value of one position into the value area of its head.
+/// Puts the value of one position of the page, its `at`-th, into the area of its head.
 ///
 /// # Panics
-/// If the position or the value does not fit.
-pub fn store_value(shape: &Shape, values: &mut [u8], position: usize, value: &[f32]) {
-    assert!(position < shape.capacity && value.len() == shape.head_dim, "a value outside of its cache");
+/// If the position, the value or the area does not fit.
+pub fn store_value(shape: &Shape, area: &mut [u8], at: usize, value: &[f32]) {
+    assert!(
+        at < PAGE && value.len() == shape.head_dim && area.len() == shape.bytes(),
+        "a value outside of its page"
+    );
+    let values = &mut area[shape.key_bytes()..];
     let Some(group_bytes) = shape.kv_type.group_bytes() else {
-        let row = &mut values[position * shape.padded() * 2..][..shape.padded() * 2];
+        let row = &mut values[at * shape.padded() * 2..][..shape.padded() * 2];
         for (values, halves) in value.chunks(LANES).zip(row.chunks_exact_mut(LANES * 2)) {
             halves_of(values, halves);
         }
         return;
     };
-    let (lane, byte, within) = (position % LANES, position % BLOCK / LANES, position % BLOCK);
-    let block = &mut values[position / BLOCK * shape.value_block()..][..shape.value_block()];
-    let groups = block.chunks_exact_mut(shape.block_bytes(group_bytes) * (BLOCK / LANES));
+    let (lane, byte) = (at % LANES, at / LANES);
+    let groups = values.chunks_exact_mut(shape.block_bytes(group_bytes) * (PAGE / LANES));
     for (group, block) in value.as_chunks().0.iter().zip(groups) {
-        let (scales, vectors) = block.split_at_mut(2 * BLOCK);
-        let packed = pack(shape.kv_type, group, &mut scales[2 * within..2 * within + 2]);
+        let (scales, vectors) = block.split_at_mut(2 * PAGE);
+        let packed = pack(shape.kv_type, group, &mut scales[2 * at..2 * at + 2]);
         let lanes = &mut vectors[lane * 4 * group_bytes..][..4 * group_bytes];
         for (value, four) in packed.iter().zip(lanes.chunks_exact_mut(4)) {
             four[byte] = *value;

@@ -2,40 +2,40 @@
 //! Gimelshein, 2018; FlashAttention: Dao et al., 2022).
 //!
 //! Keys lie with 16 positions side by side, one a lane, so that scores of 16 positions come out as a vector;
-//! values lie so that 16 of a position's are a vector (see [`cache`]). All query heads that share a key-value head are computed together. The cache
-//! is cut into spans at fixed positions and each row's sums are built span by span, block by block, in the same
-//! order, so that the result depends neither on the number of threads nor on how many tokens are computed together.
+//! values lie so that 16 of a position's are a vector (see [`cache`]). All query heads that share a key-value head are
+//! computed together. The cache comes in pages, wherever they lie. It is cut into spans at fixed positions and each row's
+//! sums are built span by span, page by page, in the same order, so that the result depends neither on the number of
+//! threads nor on how many tokens are computed together.
 
 mod cache;
 mod packed;
 mod tile;
 
-pub use cache::{KvType, Shape, store_key, store_value};
+pub use cache::{KvType, PAGE, Shape, store_key, store_value};
 
-use std::ops::Range;
+use std::ops::{Deref, Range};
 
-use cache::BLOCK;
-use tile::{MOST_ROWS, RowPointers, Tile, blocks_of_tile};
+use tile::{MOST_ROWS, RowPointers, SPAN_PAGES, Tile, pages_of_tile};
 
 use crate::cpu::{self, Tier};
 use crate::simd::LANES;
 use crate::team::{Shareable, Team};
 
-/// Positions that one worker takes when few tokens are computed: long enough to be worth a chunk.
+/// Positions that one worker takes when few tokens are computed, whole pages: long enough to be worth a chunk.
 const SPAN: usize = 512;
 
 /// At most so many query rows (tokens times heads) share one reading of the cache.
 const ROWS: usize = 64;
 
 /// What attends to what.
-#[derive(Clone, Copy, Debug)]
-pub struct Attention<'a> {
-    /// The cache of one key-value head.
+#[derive(Debug)]
+pub struct Attention<'a, P> {
+    /// The area of a key-value head in a page.
     pub shape: Shape,
-    /// `[kv_head][key_bytes]`
-    pub keys: &'a [u8],
-    /// `[kv_head][value_bytes]`
-    pub values: &'a [u8],
+    /// Of [`PAGE`] positions each, in order; at least up to the last token's.
+    pub pages: &'a [P],
+    /// Where the layer begins in each page, in bytes: `[kv_head]` areas of [`Shape::bytes`].
+    pub layer: usize,
     /// `[token][head][head_dim]`; heads `h * heads / kv_heads ..` share key-value head `h`.
     pub queries: &'a [f32],
     /// Query heads, a multiple of `kv_heads`.
@@ -80,17 +80,23 @@ const FEW: usize = 8;
 /// Writes the attention of all tokens and heads to `out`, `[token][head][head_dim]`.
 ///
 /// # Panics
-/// If a length does not fit the shape, or positions lie outside of the cache.
-pub fn attend(team: &Team, attention: &Attention<'_>, scratch: &mut AttentionScratch, out: &mut [f32]) {
-    let Attention { shape, keys, values, queries, heads, kv_heads, first_position, .. } = *attention;
+/// If a length does not fit the shape, or positions lie outside of the pages.
+pub fn attend<P: Deref<Target: AsRef<[u8]>> + Sync>(
+    team: &Team,
+    attention: &Attention<'_, P>,
+    scratch: &mut AttentionScratch,
+    out: &mut [f32],
+) {
+    let Attention { shape, pages, layer, queries, heads, kv_heads, first_position, .. } = *attention;
     let token_values = heads * shape.head_dim;
     assert!(heads.is_multiple_of(kv_heads) && shape.kv_type.fits(shape.head_dim), "shape of the heads");
     assert!(queries.len() == out.len() && queries.len().is_multiple_of(token_values), "queries and outputs");
-    assert!(keys.len() == kv_heads * shape.key_bytes(), "bytes of the keys");
-    assert!(values.len() == kv_heads * shape.value_bytes(), "bytes of the values");
     let tokens = queries.len() / token_values;
     let end = first_position.checked_add(tokens);
-    assert!(end.is_some_and(|end| end <= shape.capacity), "positions outside of the cache");
+    assert!(end.is_some_and(|end| end.div_ceil(PAGE) <= pages.len()), "positions outside of the cache");
+    let areas = kv_heads.checked_mul(shape.bytes()).and_then(|bytes| bytes.checked_add(layer));
+    let fits = |page: &P| areas.is_some_and(|end| end <= page.deref().as_ref().len());
+    assert!(pages.iter().all(fits), "bytes of a page");
     let group = heads / kv_heads;
     let target = Shareable(out.as_mut_ptr());
     if tokens > FEW {
@@ -124,14 +130,14 @@ pub fn attend(team: &Team, attention: &Attention<'_>, scratch: &mut AttentionScr
 }
 
 /// The query rows of some tokens that share a key-value head, `[token][head of the group]`.
-struct Rows<'a> {
-    attention: &'a Attention<'a>,
+struct Rows<'a, P> {
+    attention: &'a Attention<'a, P>,
     kv_head: usize,
     group: usize,
     tokens: Range<usize>,
 }
 
-impl Rows<'_> {
+impl<P: Deref<Target: AsRef<[u8]>>> Rows<'_, P> {
     fn count(&self) -> usize {
         self.tokens.len() * self.group
     }
@@ -168,25 +174,28 @@ impl Rows<'_> {
 
     /// The sums of one span, `[row][row_len]`.
     fn span(&self, span: usize, partial: &mut [f32]) {
-        let Attention { shape, keys, values, queries, scale, softcap, .. } = *self.attention;
+        let Attention { shape, pages, layer, queries, scale, softcap, .. } = *self.attention;
         let row_len = row_len(shape.head_dim);
         for row in partial.chunks_exact_mut(row_len) {
             row.fill(0.0);
             row[row_len - 1] = f32::NEG_INFINITY;
         }
-        let keys = &keys[self.kv_head * shape.key_bytes()..][..shape.key_bytes()];
-        let values = &values[self.kv_head * shape.value_bytes()..][..shape.value_bytes()];
+        let (first_page, area) = (span * SPAN_PAGES, layer + self.kv_head * shape.bytes());
+        // Where no page follows, the last again: asking in advance for what is not mapped would be slow.
+        let areas = std::array::from_fn(|at| {
+            let page = &pages[(first_page + at).min(pages.len() - 1)];
+            page.deref().as_ref()[area..][..shape.bytes()].as_ptr()
+        });
         let most = if cpu::tier() == Tier::Avx512 { MOST_ROWS } else { MOST_ROWS / 2 };
         // Tiles of like size: one row alone would read the cache for itself.
         let most = self.count().div_ceil(self.count().div_ceil(most));
-        let blocks = span * SPAN / BLOCK..(span + 1) * SPAN / BLOCK;
         let mut row = 0;
         while row < self.count() {
             let count = most.min(self.count() - row);
             let mut tile = Tile {
                 shape,
-                keys: keys.as_ptr(),
-                values: values.as_ptr(),
+                pages: areas,
+                first_page,
                 rows: [RowPointers::default(); MOST_ROWS],
                 count,
                 scale,
@@ -200,10 +209,11 @@ impl Rows<'_> {
                 };
             }
             let seen = self.visible(row).start..self.visible(row + count - 1).end;
-            let blocks = blocks.start.max(seen.start / BLOCK)..blocks.end.min(seen.end.div_ceil(BLOCK));
-            // SAFETY: rows point at `head_dim` queries and `row_len` sums each; `attend` saw that the cache has the
-            // bytes of its capacity and that all visible positions lie within it.
-            unsafe { blocks_of_tile(&tile, blocks.start, blocks.end) };
+            let from = first_page.max(seen.start / PAGE);
+            let to = (first_page + SPAN_PAGES).min(seen.end.div_ceil(PAGE));
+            // SAFETY: rows point at `head_dim` queries and `row_len` sums each; `attend` saw that all visible positions
+            // lie within the pages, of which each area was found to be whole just now.
+            unsafe { pages_of_tile(&tile, from, to) };
             row += count;
         }
     }

@@ -5,8 +5,8 @@
 //! signed byte is a dot product over positions, so that what comes out is exact but for this rounding. (One digit would be
 //! faster, but would lose the many small weights beside a large one.)
 
-use super::cache::{BLOCK, GROUP, WIDEST, round_group_of};
-use super::tile::{MOST_ROWS, Tile};
+use super::cache::{GROUP, PAGE, WIDEST, round_group_of};
+use super::tile::{MOST_ROWS, PagePointers, Tile};
 use crate::simd::{LANES, Simd};
 
 const GROUPS: usize = WIDEST / GROUP;
@@ -90,7 +90,7 @@ impl RoundedQueries {
     }
 }
 
-/// Asks for the keys of the next block, a few lines in each step: memory has no rest while there is much to compute,
+/// Asks for the keys of the next page, a few lines in each step: memory has no rest while there is much to compute,
 /// and is not asked for more at once than it can have in flight.
 pub(super) struct Ahead {
     at: *const u8,
@@ -98,13 +98,12 @@ pub(super) struct Ahead {
 }
 
 impl Ahead {
-    /// From the keys of a block for `R` rows.
-    pub(super) fn of<const R: usize>(tile: &Tile, keys: *const u8) -> Ahead {
+    /// While one page is computed for `R` rows.
+    pub(super) fn of<const R: usize>(tile: &Tile, page: PagePointers) -> Ahead {
         let groups = tile.shape.head_dim / GROUP;
         // A step for each group of 16 keys, each row's scores, each group of a row's weights.
-        let steps = BLOCK / LANES * groups + R + groups * R;
-        let bytes = BLOCK / LANES * tile.shape.key_lanes();
-        Ahead { at: keys.wrapping_add(bytes), lines: bytes.div_ceil(64 * steps) }
+        let steps = PAGE / LANES * groups + R + groups * R;
+        Ahead { at: page.next, lines: tile.shape.key_bytes().div_ceil(64 * steps) }
     }
 
     /// # Safety
@@ -163,21 +162,21 @@ pub(super) unsafe fn dots<S: Simd, P: Packed, const R: usize>(
     }
 }
 
-/// The weights of a row's block for one group of values: `(128 * digits[0] + digits[1]) * step`.
+/// The weights of a row's page for one group of values: `(128 * digits[0] + digits[1]) * step`.
 #[derive(Clone, Copy)]
 struct RoundedWeights {
     /// Lane i has the digits of positions i, 16 + i, 32 + i and 48 + i, as the values lie.
-    digits: [[i8; BLOCK]; 2],
+    digits: [[i8; PAGE]; 2],
     step: f32,
 }
 
 impl RoundedWeights {
-    const ZERO: RoundedWeights = RoundedWeights { digits: [[0; BLOCK]; 2], step: 0.0 };
+    const ZERO: RoundedWeights = RoundedWeights { digits: [[0; PAGE]; 2], step: 0.0 };
 
     /// # Safety
     /// As for [`Simd`].
     #[inline(always)]
-    unsafe fn set<S: Simd>(&mut self, weights: &[f32; BLOCK], scales: &[f32; BLOCK]) {
+    unsafe fn set<S: Simd>(&mut self, weights: &[f32; PAGE], scales: &[f32; PAGE]) {
         /// Two digits of 7 bits.
         const MOST: f32 = 16383.0;
         // SAFETY: each vector lies within its array.
@@ -186,7 +185,7 @@ impl RoundedWeights {
                 S::mul(S::load_f32(weights.as_ptr().add(at)), S::load_f32(scales.as_ptr().add(at)))
             };
             let mut largest = scaled(0);
-            for at in (LANES..BLOCK).step_by(LANES) {
+            for at in (LANES..PAGE).step_by(LANES) {
                 largest = S::max(largest, scaled(at));
             }
             // Not so small that the reciprocal overflows: such weights are nothing beside the largest of all, which is 1.
@@ -207,31 +206,32 @@ impl RoundedWeights {
     }
 }
 
-/// Adds the weighed values of positions `first..end` to each row's sums.
+/// Adds the weighed values of a page's first `count` positions to each row's sums.
 ///
 /// # Safety
-/// `first` starts a block, the cache has positions up to `end`, and the caller is compiled for the tier.
+/// The page's pointers are as they say, `count` is at most [`PAGE`], and the caller is compiled for the tier.
 #[inline(always)]
 pub(super) unsafe fn add_values<S: Simd, P: Packed, const R: usize>(
     tile: &Tile,
-    weights: &[[f32; BLOCK]; R],
-    first: usize,
-    end: usize,
+    weights: &[[f32; PAGE]; R],
+    page: PagePointers,
+    count: usize,
     ahead: &mut Ahead,
 ) {
-    let block_bytes = tile.shape.value_block();
+    let key_bytes = tile.shape.key_bytes();
     let mut rounded = [RoundedWeights::ZERO; R];
-    let mut scales = [0.0; BLOCK];
+    let mut scales = [0.0; PAGE];
     // SAFETY: the caller's promise; prefetches may point anywhere.
     unsafe {
         for group in 0..tile.shape.head_dim / GROUP {
-            let from = first / BLOCK * block_bytes + group * P::BLOCK_BYTES * (BLOCK / LANES);
-            let (halves, vectors) = (tile.values.add(from), tile.values.add(from + 2 * BLOCK));
-            for at in (0..BLOCK).step_by(LANES) {
+            let from = key_bytes + group * P::BLOCK_BYTES * (PAGE / LANES);
+            let (halves, vectors) = (page.area.add(from), page.area.add(from + 2 * PAGE));
+            let next_vectors = page.next.wrapping_add(from + 2 * PAGE);
+            for at in (0..PAGE).step_by(LANES) {
                 S::store_f32(scales.as_mut_ptr().add(at), S::load_f16(halves.add(2 * at)));
             }
-            // There the cache may hold anything.
-            scales[end - first..].fill(0.0);
+            // There the page may hold anything.
+            scales[count..].fill(0.0);
             for r in 0..R {
                 ahead.step::<S>();
                 rounded[r].set::<S>(&weights[r], &scales);
@@ -247,11 +247,10 @@ pub(super) unsafe fn add_values<S: Simd, P: Packed, const R: usize>(
                             } else {
                                 (four, half_of_group)
                             };
-                            let at = vectors.add(4 * LANES * v);
                             if part == 0 && v % 2 == digit {
-                                S::prefetch(at.wrapping_add(block_bytes));
+                                S::prefetch(next_vectors.wrapping_add(4 * LANES * v));
                             }
-                            let bytes = P::signed::<S>(S::load(at), part);
+                            let bytes = P::signed::<S>(S::load(vectors.add(4 * LANES * v)), part);
                             for r in 0..R {
                                 let weights = rounded[r].digits[digit].as_ptr().add(4 * four);
                                 ints[r][half] = S::dot_by_u7(ints[r][half], bytes, weights);

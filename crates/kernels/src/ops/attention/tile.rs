@@ -1,9 +1,14 @@
-//! The inner loops: a few query rows over blocks of positions, scores, weights and values.
+//! The inner loops: a few query rows over pages of positions, scores, weights and values.
 
-use super::cache::{BLOCK, KvType, Shape};
+use std::ops::Range;
+
+use super::cache::{KvType, PAGE, Shape};
 use super::packed::{self, Ahead, Bytes, Nibbles, Packed, RoundedQueries};
 use crate::ops::softcap;
 use crate::simd::{LANES, Simd, exp, per_tier};
+
+/// Pages of a span.
+pub(super) const SPAN_PAGES: usize = super::SPAN / PAGE;
 
 /// Rows of a tile, at most.
 pub(super) const MOST_ROWS: usize = 8;
@@ -25,8 +30,10 @@ impl Default for RowPointers {
 /// Up to eight rows that read the cache together.
 pub(super) struct Tile {
     pub(super) shape: Shape,
-    pub(super) keys: *const u8,
-    pub(super) values: *const u8,
+    /// The head's areas of the span's pages, and of the one after, which is only ever prefetched.
+    pub(super) pages: [*const u8; SPAN_PAGES + 1],
+    /// Number of the span's first page.
+    pub(super) first_page: usize,
     pub(super) rows: [RowPointers; MOST_ROWS],
     pub(super) count: usize,
     pub(super) scale: f32,
@@ -34,102 +41,120 @@ pub(super) struct Tile {
     pub(super) softcap: f32,
 }
 
+/// A head's area of one page, and of the next.
+#[derive(Clone, Copy)]
+pub(super) struct PagePointers {
+    pub(super) area: *const u8,
+    pub(super) next: *const u8,
+}
+
+impl Tile {
+    /// A page of the span, by its number in the cache.
+    fn page(&self, page: usize) -> PagePointers {
+        let at = page - self.first_page;
+        PagePointers { area: self.pages[at], next: self.pages[at + 1] }
+    }
+}
+
 per_tier! {
-    /// Adds blocks `from..to` of positions to the sums of a tile's rows.
+    /// Adds pages `from..to`, numbers in the cache, to the sums of a tile's rows.
     ///
     /// # Safety
-    /// See [`Rows::span`].
-    pub(super) fn blocks_of_tile(tile: &Tile, from: usize, to: usize) = blocks
+    /// These are pages of the tile's span whose areas are whole. The rows have `head_dim` queries and `row_len` sums each;
+    /// what they see begins and ends row by row no earlier, with the first before the end of each page, with the last after
+    /// its beginning.
+    pub(super) fn pages_of_tile(tile: &Tile, from: usize, to: usize) = pages
 }
 
 #[inline(always)]
-unsafe fn blocks<S: Simd>(tile: &Tile, from: usize, to: usize) {
+unsafe fn pages<S: Simd>(tile: &Tile, from: usize, to: usize) {
     // SAFETY: the caller's promise; the count is that of the tile.
     unsafe {
         match tile.count {
-            1 => blocks_of::<S, 1>(tile, from, to),
-            2 => blocks_of::<S, 2>(tile, from, to),
-            3 => blocks_of::<S, 3>(tile, from, to),
-            4 => blocks_of::<S, 4>(tile, from, to),
-            5 => blocks_of::<S, 5>(tile, from, to),
-            6 => blocks_of::<S, 6>(tile, from, to),
-            7 => blocks_of::<S, 7>(tile, from, to),
-            _ => blocks_of::<S, 8>(tile, from, to),
+            1 => pages_of::<S, 1>(tile, from, to),
+            2 => pages_of::<S, 2>(tile, from, to),
+            3 => pages_of::<S, 3>(tile, from, to),
+            4 => pages_of::<S, 4>(tile, from, to),
+            5 => pages_of::<S, 5>(tile, from, to),
+            6 => pages_of::<S, 6>(tile, from, to),
+            7 => pages_of::<S, 7>(tile, from, to),
+            _ => pages_of::<S, 8>(tile, from, to),
         }
     }
 }
 
 #[inline(always)]
-unsafe fn blocks_of<S: Simd, const R: usize>(tile: &Tile, from: usize, to: usize) {
+unsafe fn pages_of<S: Simd, const R: usize>(tile: &Tile, from: usize, to: usize) {
     // SAFETY: the caller's promise.
     unsafe {
         match tile.shape.kv_type {
-            KvType::F16 => blocks_in_halves::<S, R>(tile, from, to),
-            KvType::Q8_0 => packed_blocks::<S, Bytes, R>(tile, from, to),
-            KvType::Q4_0 => packed_blocks::<S, Nibbles, R>(tile, from, to),
+            KvType::F16 => pages_in_halves::<S, R>(tile, from, to),
+            KvType::Q8_0 => packed_pages::<S, Bytes, R>(tile, from, to),
+            KvType::Q4_0 => packed_pages::<S, Nibbles, R>(tile, from, to),
         }
     }
 }
 
-/// Blocks `from..to` with keys and values in 8 or 4 bits.
+/// Pages `from..to` with keys and values in 8 or 4 bits.
 #[inline(always)]
-unsafe fn packed_blocks<S: Simd, P: Packed, const R: usize>(tile: &Tile, from: usize, to: usize) {
-    let mut scores = [[0.0f32; BLOCK]; R];
-    // SAFETY: positions up to the last visible one lie within the cache, and so does the vector of 16 around it.
+unsafe fn packed_pages<S: Simd, P: Packed, const R: usize>(tile: &Tile, from: usize, to: usize) {
+    let mut scores = [[0.0f32; PAGE]; R];
+    // SAFETY: the page is there as a whole, so the vector of 16 positions around the last visible one is.
     unsafe {
         let queries = RoundedQueries::of::<S, R>(tile);
-        for first in (from..to).map(|block| block * BLOCK) {
-            let end = tile.rows[R - 1].visible.1.min(first + BLOCK);
-            let mut ahead = Ahead::of::<R>(tile, tile.keys.add(first / LANES * tile.shape.key_lanes()));
-            for position in (first..end).step_by(LANES) {
-                let keys = tile.keys.add(position / LANES * tile.shape.key_lanes());
+        for number in from..to {
+            let (first, page) = (number * PAGE, tile.page(number));
+            let count = tile.rows[R - 1].visible.1.min(first + PAGE) - first;
+            let mut ahead = Ahead::of::<R>(tile, page);
+            for at in (0..count).step_by(LANES) {
+                let keys = page.area.add(at / LANES * tile.shape.key_lanes());
                 let dots = packed::dots::<S, P, R>(tile, &queries, keys, &mut ahead);
                 for r in 0..R {
-                    S::store_f32(scores[r].as_mut_ptr().add(position - first), dots[r]);
+                    S::store_f32(scores[r].as_mut_ptr().add(at), dots[r]);
                 }
             }
             for r in 0..R {
                 ahead.step::<S>();
                 weigh::<S>(tile, &tile.rows[r], &mut scores[r], first);
             }
-            packed::add_values::<S, P, R>(tile, &scores, first, end, &mut ahead);
+            packed::add_values::<S, P, R>(tile, &scores, page, count, &mut ahead);
         }
     }
 }
 
-/// Blocks `from..to` with keys and values in halves.
+/// Pages `from..to` with keys and values in halves.
 #[inline(always)]
-unsafe fn blocks_in_halves<S: Simd, const R: usize>(tile: &Tile, from: usize, to: usize) {
-    let mut scores = [[0.0f32; BLOCK]; R];
+unsafe fn pages_in_halves<S: Simd, const R: usize>(tile: &Tile, from: usize, to: usize) {
+    let mut scores = [[0.0f32; PAGE]; R];
     // SAFETY: as above.
     unsafe {
-        for first in (from..to).map(|block| block * BLOCK) {
-            let end = tile.rows[R - 1].visible.1.min(first + BLOCK);
-            for position in (first..end).step_by(LANES) {
-                let keys = tile.keys.add(position / LANES * tile.shape.key_lanes());
-                let dots = half_dots::<S, R>(tile, keys);
+        for number in from..to {
+            let (first, page) = (number * PAGE, tile.page(number));
+            let count = tile.rows[R - 1].visible.1.min(first + PAGE) - first;
+            for at in (0..count).step_by(LANES) {
+                let keys = at / LANES * tile.shape.key_lanes();
+                let dots = half_dots::<S, R>(tile, page.area.add(keys), page.next.wrapping_add(keys));
                 for r in 0..R {
                     let scaled = S::mul(dots[r], S::splat_f32(tile.scale));
-                    S::store_f32(scores[r].as_mut_ptr().add(position - first), scaled);
+                    S::store_f32(scores[r].as_mut_ptr().add(at), scaled);
                 }
             }
             for r in 0..R {
                 weigh::<S>(tile, &tile.rows[r], &mut scores[r], first);
             }
-            add_halves::<S, R>(tile, &scores, first, end);
+            add_halves::<S, R>(tile, &scores, page, tile.rows[0].visible.0.max(first) - first..count);
         }
     }
 }
 
 /// Scores of 16 positions for each row, keys in halves.
 #[inline(always)]
-unsafe fn half_dots<S: Simd, const R: usize>(tile: &Tile, keys: *const u8) -> [S::F; R] {
+unsafe fn half_dots<S: Simd, const R: usize>(tile: &Tile, keys: *const u8, next: *const u8) -> [S::F; R] {
     // SAFETY: the caller's promise.
     unsafe {
         let mut dots = [S::splat_f32(0.0); R];
-        let ahead = BLOCK / LANES * tile.shape.key_lanes();
         for d in 0..tile.shape.head_dim {
-            S::prefetch(keys.wrapping_add(d * LANES * 2 + ahead));
+            S::prefetch(next.wrapping_add(d * LANES * 2));
             let key = S::load_f16(keys.add(d * LANES * 2));
             for r in 0..R {
                 dots[r] = S::fma(key, S::splat_f32(*tile.rows[r].query.add(d)), dots[r]);
@@ -139,11 +164,11 @@ unsafe fn half_dots<S: Simd, const R: usize>(tile: &Tile, keys: *const u8) -> [S
     }
 }
 
-/// Turns a row's scores of one block into weights relative to the largest score so far, and scales what was summed
+/// Turns a row's scores of one page into weights relative to the largest score so far, and scales what was summed
 /// before to it. Positions that the row does not see weigh nothing.
 #[inline(always)]
-unsafe fn weigh<S: Simd>(tile: &Tile, row: &RowPointers, scores: &mut [f32; BLOCK], first: usize) {
-    let seen = row.visible.0.max(first) - first..row.visible.1.clamp(first, first + BLOCK) - first;
+unsafe fn weigh<S: Simd>(tile: &Tile, row: &RowPointers, scores: &mut [f32; PAGE], first: usize) {
+    let seen = row.visible.0.max(first) - first..row.visible.1.clamp(first, first + PAGE) - first;
     if seen.is_empty() {
         scores.fill(0.0);
         return;
@@ -151,7 +176,7 @@ unsafe fn weigh<S: Simd>(tile: &Tile, row: &RowPointers, scores: &mut [f32; BLOC
     if tile.softcap > 0.0 {
         softcap(&mut scores[seen.clone()], tile.softcap);
     }
-    let whole = seen == (0..BLOCK);
+    let whole = seen == (0..PAGE);
     if !whole {
         scores[..seen.start].fill(f32::NEG_INFINITY);
         scores[seen.end..].fill(f32::NEG_INFINITY);
@@ -161,7 +186,7 @@ unsafe fn weigh<S: Simd>(tile: &Tile, row: &RowPointers, scores: &mut [f32; BLOC
     unsafe {
         let at = scores.as_mut_ptr();
         let mut largest = S::load_f32(at);
-        for lanes in 1..BLOCK / LANES {
+        for lanes in 1..PAGE / LANES {
             largest = S::max(largest, S::load_f32(at.add(lanes * LANES)));
         }
         let before = *row.sums.add(padded + LANES);
@@ -176,7 +201,7 @@ unsafe fn weigh<S: Simd>(tile: &Tile, row: &RowPointers, scores: &mut [f32; BLOC
                 S::store_f32(sums, S::mul(S::load_f32(sums), factor));
             }
         }
-        for lanes in 0..BLOCK / LANES {
+        for lanes in 0..PAGE / LANES {
             let weight = exp::<S>(S::sub(S::load_f32(at.add(lanes * LANES)), S::splat_f32(now)));
             S::store_f32(at.add(lanes * LANES), weight);
         }
@@ -186,36 +211,35 @@ unsafe fn weigh<S: Simd>(tile: &Tile, row: &RowPointers, scores: &mut [f32; BLOC
         }
         let sums = row.sums.add(padded);
         let mut weights = S::load_f32(sums);
-        for lanes in 0..BLOCK / LANES {
+        for lanes in 0..PAGE / LANES {
             weights = S::add(weights, S::load_f32(scores.as_ptr().add(lanes * LANES)));
         }
         S::store_f32(sums, weights);
     }
 }
 
-/// Adds the weighed values, halves, of positions `first..end` to each row's sums.
+/// Adds the weighed values, halves, of a page's positions in `range` to each row's sums.
 #[inline(always)]
 unsafe fn add_halves<S: Simd, const R: usize>(
     tile: &Tile,
-    weights: &[[f32; BLOCK]; R],
-    first: usize,
-    end: usize,
+    weights: &[[f32; PAGE]; R],
+    page: PagePointers,
+    range: Range<usize>,
 ) {
-    let row_bytes = tile.shape.padded() * 2;
+    let (row_bytes, key_bytes) = (tile.shape.padded() * 2, tile.shape.key_bytes());
     // SAFETY: the caller's promise; prefetches may point anywhere.
     unsafe {
-        let from = tile.rows[0].visible.0.max(first);
         for lanes in (0..tile.shape.padded()).step_by(LANES) {
             let mut sums = [S::splat_f32(0.0); R];
             for r in 0..R {
                 sums[r] = S::load_f32(tile.rows[r].sums.add(lanes));
             }
-            for position in from..end {
-                let at = tile.values.add(position * row_bytes + 2 * lanes);
-                S::prefetch(at.wrapping_add(BLOCK * row_bytes));
-                let value = S::load_f16(at);
+            for at in range.clone() {
+                let offset = key_bytes + at * row_bytes + 2 * lanes;
+                S::prefetch(page.next.wrapping_add(offset));
+                let value = S::load_f16(page.area.add(offset));
                 for r in 0..R {
-                    sums[r] = S::fma(value, S::splat_f32(weights[r][position - first]), sums[r]);
+                    sums[r] = S::fma(value, S::splat_f32(weights[r][at]), sums[r]);
                 }
             }
             for r in 0..R {

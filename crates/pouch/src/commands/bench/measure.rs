@@ -162,8 +162,8 @@ struct Bench<'a> {
     team: &'a Team,
     workspace: Workspace,
     cache: KvCache,
-    /// Positions that have been computed at some time.
-    filled: usize,
+    /// The longest context that a test began with.
+    longest: KvCache,
 }
 
 impl<'a> Bench<'a> {
@@ -177,7 +177,7 @@ impl<'a> Bench<'a> {
         let capacity = tests.iter().map(|test| test.at_context + test.tokens).max().unwrap_or(0).max(1);
         let workspace = Workspace::new(&model.config, BATCH.min(capacity));
         let cache = KvCache::new(&model.config, capacity, arguments.kv.into())?;
-        Ok(Bench { model, team, workspace, cache, filled: 0 })
+        Ok(Bench { model, team, workspace, longest: cache.clone(), cache })
     }
 
     fn weight_bytes(&self) -> usize {
@@ -246,12 +246,16 @@ impl<'a> Bench<'a> {
         Ok((start.elapsed().as_secs_f64(), energy.since(begin.as_deref())))
     }
 
-    /// Makes the context `positions` long. Every position has the same token each time, so what was computed once
-    /// still lies there.
+    /// Makes the context `positions` long. Every position has the same token each time, so what is computed already can
+    /// stay.
     fn reach(&mut self, positions: usize) -> Result<(), Failure> {
-        self.cache.clear();
-        self.cache.advance(positions.min(self.filled));
-        self.compute(self.workspace.max_batch(), positions)
+        self.cache = self.longest.clone();
+        self.cache.truncate(positions);
+        self.compute(self.workspace.max_batch(), positions)?;
+        if self.cache.len() > self.longest.len() {
+            self.longest = self.cache.clone();
+        }
+        Ok(())
     }
 
     /// Goes on to `end` positions in batches, with the logits of each last token that is decoded or ends a prompt.
@@ -263,7 +267,6 @@ impl<'a> Bench<'a> {
             let want = if batch == 1 || to == end { Logits::Last } else { Logits::None };
             self.model.forward(self.team, &mut self.workspace, &mut self.cache, &tokens, want)?;
         }
-        self.filled = self.filled.max(end);
         Ok(())
     }
 }
