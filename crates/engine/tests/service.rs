@@ -142,18 +142,32 @@ fn cancelling_ends_a_request_wherever_it_is() {
     let model = model();
     let service = service(ServiceOptions { most_sessions: 1, batch: 16, ..ServiceOptions::default() });
     let long = || request(&model, prompt(300, 1), options(1, 200), Class::Normal);
-    let (first, first_updates) = submit(&service, long());
+    // The first is held at its first token until it is cancelled, so that it cannot have come to its end.
+    let (sender, first_updates) = channel();
+    let (reached, is_reached) = channel();
+    let (go_on, may_go_on) = channel::<()>();
+    let sink = move |update| {
+        if matches!(update, Update::Tokens { .. }) {
+            let _ = reached.send(());
+            let _ = may_go_on.recv();
+        }
+        drop(sender.send(update));
+    };
+    let first = service.submit(long(), Box::new(sink)).unwrap();
     let (second, second_updates) = submit(&service, long());
     service.cancel(second);
-    let got = outcome(&second_updates);
-    assert!(got.end.is_none() && got.error.is_none() && got.tokens.is_empty());
+    is_reached.recv_timeout(Duration::from_secs(60)).unwrap();
     service.cancel(first);
     service.cancel(first);
-    let got = outcome(&first_updates);
-    assert!(got.error.is_none());
-    assert!(got.end.is_none(), "it had not come to its end");
+    drop(go_on);
+    for (updates, tokens) in [(&first_updates, 1), (&second_updates, 0)] {
+        let got = outcome(updates);
+        assert!(got.end.is_none() && got.error.is_none());
+        assert_eq!(got.tokens.len(), tokens);
+    }
     let (_, third) = submit(&service, request(&model, prompt(5, 1), options(1, 3), Class::Normal));
     assert_eq!(outcome(&third).tokens.len(), 3);
+    service.shutdown();
     assert_eq!(service.figures().cancelled, 2);
 }
 
