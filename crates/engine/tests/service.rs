@@ -348,7 +348,16 @@ fn answers_outlive_the_service() {
         let keeping = Keeping { journal: Some(journal), ..Keeping::default() };
         let service = service(ServiceOptions { keeping, ..ServiceOptions::default() });
         let (sender, updates) = channel();
-        let sink = Box::new(move |update| drop(sender.send(update)));
+        let mut told = 0;
+        let sink = Box::new(move |update| {
+            if let Update::Tokens { tokens, .. } = &update {
+                told += tokens.len();
+                // Long enough for the service to be told to stop before it comes to the end of the answer.
+                let is_time = attempt < 3 && told >= 60 * (attempt + 1);
+                std::thread::sleep(Duration::from_millis(if is_time { 50 } else { 0 }));
+            }
+            drop(sender.send(update));
+        });
         if attempt == 0 {
             let mut request = request(&model, prompt(100, 1), options(7, 400), Class::Normal);
             request.journal = Some(JournalEntry::new("one".to_owned(), "its meta".into()));
