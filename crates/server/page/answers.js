@@ -10,6 +10,7 @@ import { request, touch } from './conversation.js';
 
 const FOLLOW = 700; // ms between looks at a stored answer
 const PATIENCE = 40; // looks without any answer, seconds apart, before the server counts as gone
+const INTERRUPTED = 'interrupted'; // our own code: nobody knows the rest of this answer
 
 export class Answers extends EventTarget {
   #running = new Map(); // conversation id -> {controller, phase}
@@ -111,7 +112,7 @@ export class Answers extends EventTarget {
   }
 
   async #follow(document, message, run) {
-    if (!message.id) throw new api.ApiError(404);
+    if (!message.id) throw new api.ApiError(404, '', INTERRUPTED);
     const { signal } = run.controller;
     for (let failures = 0; ; ) {
       signal.throwIfAborted();
@@ -122,7 +123,8 @@ export class Answers extends EventTarget {
         if (settle(message, stored)) return;
         this.#changed('change', document);
       } catch (error) {
-        if (error.name === 'AbortError' || error.status === 404 || error.status === 401) throw error;
+        if (error.name === 'AbortError' || error.status === 401) throw error;
+        if (error.status === 404) throw new api.ApiError(404, '', INTERRUPTED);
         if ((failures += 1) > PATIENCE) throw error;
         run.phase = 'lost';
         this.#changed('change', document);
@@ -163,7 +165,8 @@ function settle(message, stored) {
 export function kindOf({ status, code }) {
   if (status === 0) return 'errorUnreachable';
   if (status === 401 || status === 403) return 'errorKey';
-  if (status === 404) return /model/.test(code) ? 'errorModel' : 'errorInterrupted';
+  if (code === INTERRUPTED) return 'errorInterrupted';
+  if (status === 404 && /model/.test(code)) return 'errorModel';
   if (status === 413 || /context_length/.test(code)) return 'errorTooLong';
   if (status === 429 || status === 503) return 'errorBusy';
   if (status === 507 || /memory|never_fits/.test(code)) return 'errorMemory';

@@ -45,11 +45,12 @@ function show({ anew = false } = {}) {
   composer.running = phase !== null;
   showList();
   showModels();
-  document.title = current.title ? `${current.title} · Pouch` : 'Pouch';
 }
 
 function showList() {
   drawer.show(store.list, current.id, (id) => answers.phase(id) !== null);
+  document.title = current.title ? `${current.title} · Pouch` : 'Pouch';
+  $('title').textContent = current.title || 'Pouch';
 }
 
 function showModels() {

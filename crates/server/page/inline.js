@@ -123,7 +123,7 @@ export function inline(source) {
     if (safe) push({ kind: 'link', address: safe, children });
     else {
       push();
-      out.push(...children);
+      for (const child of children) out.push(child);
     }
   };
 

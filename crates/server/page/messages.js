@@ -173,6 +173,6 @@ function figuresOf({ figures }) {
   return [
     t('tokens', { count: number(figures.tokens) }),
     figures.speed && t('perSecond', { speed: number(figures.speed, figures.speed < 10 ? 1 : 0) }),
-    figures.first && t('firstAfter', { seconds: number(figures.first, 1) }),
+    figures.first && t('firstAfter', { seconds: number(figures.first, figures.first < 1 ? 2 : 1) }),
   ].filter(Boolean).join(' · ');
 }

@@ -17,40 +17,40 @@ function span(node) {
     case 'code': return h('code', {}, node.text);
     case 'break': return h('br');
     case 'link':
-      return h('a', { href: node.address, target: '_blank', rel: 'noopener noreferrer' }, ...node.children.map(span));
-    default: return h(TAGS[node.kind], {}, ...node.children.map(span));
+      return h('a', { href: node.address, target: '_blank', rel: 'noopener noreferrer' }, node.children.map(span));
+    default: return h(TAGS[node.kind], {}, node.children.map(span));
   }
 }
 
 function show(block) {
   switch (block.kind) {
-    // The page has the levels 1 and 2, and answers begin below them.
-    case 'heading': return h(`h${Math.min(block.level + 2, 6)}`, {}, ...spans(block.text));
-    case 'paragraph': return h('p', {}, ...spans(block.text));
+    // Level 1 is the conversation's title.
+    case 'heading': return h(`h${Math.min(block.level + 1, 6)}`, {}, spans(block.text));
+    case 'paragraph': return h('p', {}, spans(block.text));
     case 'rule': return h('hr');
-    case 'quote': return h('blockquote', {}, ...block.blocks.map(show));
+    case 'quote': return h('blockquote', {}, block.blocks.map(show));
     case 'code': return code(block);
     case 'list':
       return h(block.ordered ? 'ol' : 'ul', { start: block.ordered ? String(block.start) : null },
-        ...block.items.map((item) => listItem(item, block.loose)));
+        block.items.map((item) => listItem(item, block.loose)));
     default: return table(block);
   }
 }
 
 function listItem(item, loose) {
   const parts = item.blocks.flatMap((block) => (block.kind === 'paragraph' && !loose ? spans(block.text) : [show(block)]));
-  if (item.checked === undefined) return h('li', {}, ...parts);
+  if (item.checked === undefined) return h('li', {}, parts);
   return h('li', { class: 'task' },
     h('span', { class: item.checked ? 'box checked' : 'box', role: 'img', 'aria-label': t(item.checked ? 'done' : 'notDone') }),
-    h('div', {}, ...parts));
+    h('div', {}, parts));
 }
 
 function table(block) {
-  const row = (tag, texts) => h('tr', {}, ...texts.map((text, column) =>
-    h(tag, { class: `to-${block.align[column]}`, scope: tag === 'th' ? 'col' : null }, ...spans(text))));
+  const row = (tag, texts) => h('tr', {}, texts.map((text, column) =>
+    h(tag, { class: `to-${block.align[column]}`, scope: tag === 'th' ? 'col' : null }, spans(text))));
   // Wide tables scroll by themselves; the box can be reached by keyboard for that.
   return h('div', { class: 'table', tabindex: '0', role: 'group', 'aria-label': t('table') },
-    h('table', {}, h('thead', {}, row('th', block.header)), h('tbody', {}, ...block.rows.map((texts) => row('td', texts)))));
+    h('table', {}, h('thead', {}, row('th', block.header)), h('tbody', {}, block.rows.map((texts) => row('td', texts)))));
 }
 
 function code(block) {
@@ -60,7 +60,7 @@ function code(block) {
     kind === 'plain' ? text : h('span', { class: kind }, text));
   return h('figure', { class: 'code' },
     h('figcaption', {}, h('span', {}, block.language || t('code')), button),
-    h('pre', { tabindex: '0', role: 'group', 'aria-label': t('codeIn', { language: block.language || t('code') }) }, h('code', {}, ...parts)));
+    h('pre', { tabindex: '0', role: 'group', 'aria-label': t('codeIn', { language: block.language || t('code') }) }, h('code', {}, parts)));
 }
 
 const shown = new WeakMap(); // element -> the source of each of its blocks
@@ -75,6 +75,6 @@ export function update(element, text) {
   let same = 0;
   while (same < now.length && same < before.length && before[same] === now[same].raw) same += 1;
   while (element.children.length > same) element.lastElementChild.remove();
-  element.append(...now.slice(same).map(show));
+  for (const block of now.slice(same)) element.append(show(block));
   shown.set(element, now.map((block) => block.raw));
 }
