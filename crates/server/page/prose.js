@@ -24,8 +24,7 @@ function span(node) {
 
 function show(block) {
   switch (block.kind) {
-    // Level 1 is the conversation's title.
-    case 'heading': return h(`h${Math.min(block.level + 1, 6)}`, {}, spans(block.text));
+    case 'heading': return h(`h${block.depth ?? Math.min(block.level + 1, 6)}`, {}, spans(block.text));
     case 'paragraph': return h('p', {}, spans(block.text));
     case 'rule': return h('hr');
     case 'quote': return h('blockquote', {}, block.blocks.map(show));
@@ -72,6 +71,9 @@ const shown = new WeakMap(); // element -> the source of each of its blocks
 export function update(element, text) {
   const before = shown.get(element) ?? [];
   const now = blocks(text);
+  // Level 1 is the conversation's title. Models begin at any level; an outline that skips none is easier to hear.
+  let depth = 1;
+  for (const block of now) if (block.kind === 'heading') depth = block.depth = Math.min(block.level + 1, depth + 1, 6);
   let same = 0;
   while (same < now.length && same < before.length && before[same] === now[same].raw) same += 1;
   while (element.children.length > same) element.lastElementChild.remove();

@@ -20,7 +20,8 @@ const shown = (page, texts) => page.evaluate(async (texts) => {
 
 const CASES = [
   ['plain & <b>', '<p>plain &amp; &lt;b&gt;</p>'],
-  ['# One\n###### Six #', '<h2>One</h2><h6>Six</h6>'],
+  ['# One\n## Two\n###### Six #\n# One', '<h2>One</h2><h3>Two</h3><h4>Six</h4><h2>One</h2>'],
+  ['### First', '<h2>First</h2>'],
   ['#no heading', '<p>#no heading</p>'],
   ['**bold** *it* __bold__ _it_ ~~gone~~ ***both***',
     '<p><strong>bold</strong> <em>it</em> <strong>bold</strong> <em>it</em> <s>gone</s> <em><strong>both</strong></em></p>'],
