@@ -10,10 +10,12 @@ import { request, touch } from './conversation.js';
 
 const FOLLOW = 700; // ms between looks at a stored answer
 const PATIENCE = 40; // looks without any answer, seconds apart, before the server counts as gone
+const STOPPING = 'server_stopping'; // the server's code for what it will go on with after its next start
 const INTERRUPTED = 'interrupted'; // our own code: nobody knows the rest of this answer
 
 export class Answers extends EventTarget {
-  #running = new Map(); // conversation id -> {controller, phase}
+  #running = new Map(); // conversation id -> {message, controller, phase}
+  #watched = null;
   #store;
 
   constructor(store) {
@@ -34,8 +36,9 @@ export class Answers extends EventTarget {
       try {
         await this.#stream(document, message, run);
       } catch (error) {
-        // Without an id the server never began; with one it goes on writing although nobody listens.
-        if (error.status !== 0 || !message.id) throw error;
+        // Without an id the server never began; with one it goes on writing although nobody listens, a stopped one when it is back.
+        const left = error.status === 0 || error.code === STOPPING;
+        if (!left || !message.id) throw error;
         await this.#follow(document, message, run);
       }
     });
@@ -46,6 +49,18 @@ export class Answers extends EventTarget {
     return this.#run(document, (message, run) => this.#follow(document, message, run));
   }
 
+  /** Says whose answer the reader looks at, that of this conversation or null: the server hurries it. */
+  watch(id) {
+    if (id === this.#watched) return;
+    for (const [of, focused] of [[this.#watched, false], [id, true]]) this.#hurry(of, focused);
+    this.#watched = id;
+  }
+
+  #hurry(id, focused) {
+    const answer = this.#running.get(id)?.message.id;
+    if (answer) api.focusAnswer(answer, focused).catch(() => {}); // it may have ended just now
+  }
+
   async stop(id) {
     const run = this.#running.get(id);
     run?.controller.abort();
@@ -54,7 +69,7 @@ export class Answers extends EventTarget {
 
   async #run(document, work) {
     const message = document.messages.at(-1);
-    const run = { controller: new AbortController(), phase: 'reading' };
+    const run = { message, controller: new AbortController(), phase: 'reading' };
     this.#running.set(document.id, run);
     this.#changed('change', document);
     run.ended = work(message, run).then(
@@ -89,6 +104,7 @@ export class Answers extends EventTarget {
       if (!message.id && chunk.id) {
         message.id = chunk.id;
         this.#store.save(document, { now: true });
+        if (document.id === this.#watched) this.#hurry(document.id, true);
       }
       const choice = chunk.choices?.[0];
       const text = choice?.delta?.content ?? '';
@@ -155,6 +171,7 @@ function settle(message, stored) {
       message.finish = 'length';
       return true;
     case 'failed':
+      if (stored.error?.code === STOPPING) return false;
       throw new api.ApiError(500, stored.error?.message, stored.error?.code);
     default:
       return true;
@@ -164,12 +181,12 @@ function settle(message, stored) {
 /** What an error is to a reader: the name of a text. */
 export function kindOf({ status, code }) {
   if (status === 0) return 'errorUnreachable';
-  if (status === 401 || status === 403) return 'errorKey';
+  if (status === 401) return 'errorKey';
   if (code === INTERRUPTED) return 'errorInterrupted';
+  if (/memory/.test(code)) return 'errorMemory';
   if (status === 404 && /model/.test(code)) return 'errorModel';
   if (status === 413 || /context_length/.test(code)) return 'errorTooLong';
   if (status === 429 || status === 503) return 'errorBusy';
-  if (status === 507 || /memory|never_fits/.test(code)) return 'errorMemory';
   return status >= 500 || status === undefined ? 'errorServer' : 'errorRequest';
 }
 

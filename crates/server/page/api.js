@@ -83,6 +83,9 @@ export const deleteConversation = (id) => request('DELETE', conversation(id));
 export const storedAnswer = (id, signal) => json('GET', response(id), { signal });
 export const cancelAnswer = (id) => request('POST', `${response(id)}/cancel`);
 
+/** Tells whether the reader looks at an answer that is on its way. */
+export const focusAnswer = (id, focused) => request('POST', `/pouch/v1/requests/${encodeURIComponent(id)}/focus`, { body: { focused } });
+
 /**
  * Asks for an answer and yields its chunks as they come. Ends when the server says that it is whole; a connection that ends before
  * throws an ApiError of status 0, and an error in the stream throws with the server's message.

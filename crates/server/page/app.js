@@ -66,6 +66,7 @@ function enter(conversation, { address = 'push' } = {}) {
   current = conversation;
   if (left.id !== current.id && !answers.phase(left.id)) store.close(left.id);
   store.watched = current.id;
+  watch();
   withdraw('elsewhere');
   const hash = current.messages.length > 0 ? `#${current.id}` : location.pathname;
   if (address === 'push') history.pushState(null, '', hash);
@@ -74,6 +75,11 @@ function enter(conversation, { address = 'push' } = {}) {
   show();
   messages.toLatest();
   if (fine.matches) $('message').focus(); // on a phone this would bring up the keyboard
+}
+
+/** The answer on the screen is looked at while the page is seen. */
+function watch() {
+  answers.watch(document.hidden ? null : current.id);
 }
 
 function begin() {
@@ -87,8 +93,7 @@ async function choose(id, options) {
     const conversation = id === current.id ? current : await store.open(id);
     if (mine === choosing) enter(conversation, options);
   } catch (error) {
-    const kind = error.status === 404 ? 'errorGone' : kindOf(error);
-    notify('open', t(kind), { alert: true, action: { label: t('retry'), run: () => retried(() => choose(id, options)) } });
+    notify('open', error.status === 404 ? t('errorGone') : told(error), { alert: true, action: { label: t('retry'), run: () => retried(() => choose(id, options)) } });
   }
 }
 
@@ -97,10 +102,15 @@ function retried(run) {
   return run();
 }
 
+/** What went wrong, plainly, and the server's own words behind it. */
+function told(error) {
+  return `${t(kindOf(error))} ${error.message}`.trim();
+}
+
 async function rename(id, title) {
   const listed = store.list.find((entry) => entry.id === id);
   if (listed && title !== listed.title) {
-    await store.rename(id, title).catch((error) => notify('rename', t(kindOf(error)), { alert: true }));
+    await store.rename(id, title).catch((error) => notify('rename', told(error), { alert: true }));
     if (id !== current.id && !answers.phase(id)) store.close(id);
   }
   show();
@@ -112,7 +122,7 @@ async function remove(id) {
   try {
     removed = await store.remove(id);
   } catch (error) {
-    notify('remove', t(kindOf(error)), { alert: true });
+    notify('remove', told(error), { alert: true });
     return false;
   }
   if (id === current.id) enter(fresh(), { address: 'replace' });
@@ -190,13 +200,13 @@ function lookedAt(alive) {
 /** Reads the models and the list; tried again when the server is seen to live. */
 async function load() {
   try {
-    [models] = await Promise.all([api.models(), store.refresh()]);
+    models = await api.models();
+    await store.refresh();
     withdraw('load');
   } catch (error) {
-    notify('load', t(kindOf(error)), { alert: true, stays: true, action: { label: t('retry'), run: () => retried(load) } });
-    return;
+    notify('load', told(error), { alert: true, stays: true, action: { label: t('retry'), run: () => retried(load) } });
   }
-  if (current.messages.length === 0) current.model = fresh().model;
+  if (current.messages.length === 0 && models.length > 0) current.model = fresh().model;
   show();
 }
 
@@ -220,7 +230,7 @@ answers.addEventListener('end', ({ detail }) => {
 
 store.addEventListener('list', showList);
 store.addEventListener('trouble', ({ detail }) =>
-  notify('save', detail.status === 0 ? t('notSaved') : `${t(kindOf(detail))} ${detail.message}`, { alert: true, stays: true }));
+  notify('save', detail.status === 0 ? t('notSaved') : told(detail), { alert: true, stays: true }));
 store.addEventListener('relief', () => notify('save', t('savedAgain')));
 store.addEventListener('elsewhere', ({ detail: { id, document } }) => {
   if (id !== current.id || answers.phase(id)) return;
@@ -249,7 +259,10 @@ document.addEventListener('keydown', (event) => {
 const addressed = () => location.hash.slice(1);
 addEventListener('popstate', () => (addressed() ? choose(addressed(), { address: 'keep' }) : enter(fresh(), { address: 'keep' })));
 addEventListener('pagehide', () => store.flush());
-document.addEventListener('visibilitychange', () => { if (!document.hidden) store.refresh().catch(() => {}); });
+document.addEventListener('visibilitychange', () => {
+  watch();
+  if (!document.hidden) store.refresh().catch(() => {});
+});
 
 // The on-screen keyboard of iOS covers the page instead of shrinking it.
 window.visualViewport?.addEventListener('resize', () => {

@@ -101,7 +101,7 @@ export class Store extends EventTarget {
       try {
         await api.putConversation(document);
       } catch (error) {
-        const passing = error.status === 0 || error.status === 429 || error.status >= 500;
+        const passing = error.code !== 'no_data_folder' && (error.status === 0 || error.status === 429 || error.status >= 500);
         if (!this.#failing || !passing) this.#emit('trouble', error);
         if (!passing) break; // the same document would be refused again
         this.#failing = true;

@@ -99,5 +99,6 @@ export const ANSWERS = [
   [/^busy/, { status: 503, error: { message: 'The queue is full: 64 requests wait.', code: 'busy' } }],
   [/^huge/, { status: 400, error: { message: 'needs 9,000 of 4,096 positions', code: 'context_length_exceeded' } }],
   [/^break/, { text: words(20), breaks: 5, error: { message: 'The sampler lost its way.', code: 'internal' } }],
+  [/^halt/, { text: words(60), breaks: 20, error: { message: 'the server stops', code: 'server_stopping' } }],
   [/^cut/, { text: words(60), breaks: 20 }],
 ];

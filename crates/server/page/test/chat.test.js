@@ -236,6 +236,11 @@ test('a killed server finishes the answer once it is back', () => onPage({}, asy
   assert.match(await prose(page).textContent(), /word150\.$/);
 }));
 
+test('a server that stops is waited for: it finishes the answer after its next start', () => onPage({}, async (page) => {
+  await ask(page, 'halt');
+  assert.match(await prose(page).textContent(), /word1 .* word60\.$/);
+}));
+
 test('an answer that nobody knows any more is called interrupted, and what came of it stays', () => onPage({}, async (page, mock) => {
   await say(page, 'slow story');
   await eventually(async () => /word9/.test(await prose(page).textContent()), 'no words');

@@ -111,6 +111,17 @@ test('an answer goes on while another conversation is read, and is complete on r
   assert.equal(mock.requests.length, 2);
 }));
 
+test('the server is told which answer is looked at', () => onPage({}, async (page, mock) => {
+  await say(page, 'slow story');
+  await eventually(() => mock.focused.length === 1, 'not told');
+  await begin(page);
+  await eventually(() => mock.focused.length === 2, 'not told that it is left');
+  await row(page, 'slow story').getByRole('link').click();
+  await eventually(() => mock.focused.length === 3, 'not told of the return');
+  const [id] = mock.answers.keys();
+  assert.deepEqual(mock.focused, [[id, true], [id, false], [id, true]]);
+}));
+
 test('two tabs keep each other’s conversations, and a change elsewhere is told', () => onPage({}, async (page, mock, context) => {
   await ask(page, 'shared');
   const other = await context.newPage();

@@ -20,6 +20,7 @@ export class Mock {
   answers = new Map(); // id -> {text, status, usage, listeners}
   requests = []; // bodies of the chats asked for
   log = []; // "METHOD path" of each request
+  focused = []; // [id of the answer, whether it is looked at]
   key = null; // the API key wanted, if any
   down = false; // refuse conversations and answers, as a server that is starting again would
   pace = 4; // ms between tokens
@@ -67,6 +68,10 @@ export class Mock {
       case 'status': return send(response, this.status);
       case 'chat': return this.#chat(JSON.parse(body), response);
       case 'responses': return this.#response(id, verb, response);
+      case 'requests': {
+        this.focused.push([id, JSON.parse(body).focused]);
+        return send(response, { id });
+      }
       case 'conversations': return this.#conversation(request.method, id, body, response);
       default: return refuse(response, 404, 'no such route', 'not_found');
     }
@@ -123,7 +128,7 @@ export class Mock {
     const answer = { text: '', status: 'in_progress', tokens: text.match(/\s*\S+|\s+$/g) ?? [] };
     if (body.store) this.answers.set(id, answer);
     response.writeHead(200, { 'content-type': 'text/event-stream' });
-    const event = (data) => response.destroyed || response.write(`data: ${JSON.stringify(data)}\n\n`);
+    const event = (data) => response.destroyed || response.writableEnded || response.write(`data: ${JSON.stringify(data)}\n\n`);
     const chunk = (delta, finish_reason = null) =>
       event({ id, object: 'chat.completion.chunk', choices: [{ index: 0, delta, finish_reason }] });
     chunk({ role: 'assistant', content: '' });
@@ -132,11 +137,15 @@ export class Mock {
     for (const [at, token] of answer.tokens.entries()) {
       if (answer.status !== 'in_progress' || (response.destroyed && !body.store)) break;
       if (at === breaks && error) {
-        answer.status = 'failed';
         event({ error });
-        return response.end();
+        response.end();
+        if (error.code !== 'server_stopping') {
+          answer.status = 'failed';
+          return;
+        }
+      } else if (at === breaks) {
+        response.destroy();
       }
-      if (at === breaks) response.destroy();
       answer.text += token;
       chunk({ content: token });
       await pause(/^slow/.test(said) ? 40 : this.pace);
@@ -144,7 +153,7 @@ export class Mock {
     if (answer.status === 'in_progress') answer.status = 'completed';
     chunk({}, finish);
     event({ id, choices: [], usage: { prompt_tokens: 10, completion_tokens: answer.tokens.length } });
-    if (!response.destroyed) response.end('data: [DONE]\n\n');
+    if (!response.writableEnded) response.end('data: [DONE]\n\n');
   }
 }
 
