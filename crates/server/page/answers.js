@@ -1,0 +1,199 @@
+// Answers on their way, at most one a conversation; they go on while the reader looks at another conversation.
+//
+// An answer survives the page and the server: the conversation is saved before the question is sent, the server keeps the answer by
+// an id (`store: true`), and whoever opens the conversation again follows it by that id. A broken connection is followed the same way.
+//
+// Events: `change` (detail the document: more text, or another state) and `end` (the same, at the end).
+
+import * as api from './api.js';
+import { request, touch } from './conversation.js';
+
+const FOLLOW = 700; // ms between looks at a stored answer
+const PATIENCE = 40; // looks without any answer, seconds apart, before the server counts as gone
+const STOPPING = 'server_stopping'; // the server's code for what it will go on with after its next start
+const INTERRUPTED = 'interrupted'; // our own code: nobody knows the rest of this answer
+
+export class Answers extends EventTarget {
+  #running = new Map(); // conversation id -> {message, controller, phase}
+  #watched = null;
+  #store;
+
+  constructor(store) {
+    super();
+    this.#store = store;
+  }
+
+  /** `reading` (nothing has come yet), `writing`, `lost` (no connection), or null where no answer is on its way. */
+  phase(id) {
+    return this.#running.get(id)?.phase ?? null;
+  }
+
+  /** Asks for the last message of the document, an answer to come. */
+  ask(document) {
+    return this.#run(document, async (message, run) => {
+      await this.#store.save(document, { now: true });
+      run.controller.signal.throwIfAborted();
+      try {
+        await this.#stream(document, message, run);
+      } catch (error) {
+        // Without an id the server never began; with one it goes on writing although nobody listens, a stopped one when it is back.
+        const left = error.status === 0 || error.code === STOPPING;
+        if (!left || !message.id) throw error;
+        await this.#follow(document, message, run);
+      }
+    });
+  }
+
+  /** Follows an answer that this page did not see to its end. */
+  resume(document) {
+    return this.#run(document, (message, run) => this.#follow(document, message, run));
+  }
+
+  /** Says whose answer the reader looks at, that of this conversation or null: the server hurries it. */
+  watch(id) {
+    if (id === this.#watched) return;
+    for (const [of, focused] of [[this.#watched, false], [id, true]]) this.#hurry(of, focused);
+    this.#watched = id;
+  }
+
+  #hurry(id, focused) {
+    const answer = this.#running.get(id)?.message.id;
+    if (answer) api.focusAnswer(answer, focused).catch(() => {}); // it may have ended just now
+  }
+
+  async stop(id) {
+    const run = this.#running.get(id);
+    run?.controller.abort();
+    await run?.ended;
+  }
+
+  async #run(document, work) {
+    const message = document.messages.at(-1);
+    const run = { message, controller: new AbortController(), phase: 'reading' };
+    this.#running.set(document.id, run);
+    this.#changed('change', document);
+    run.ended = work(message, run).then(
+      () => { if (message.state === 'writing') message.state = 'done'; },
+      (error) => this.#failed(message, error),
+    );
+    await run.ended;
+    this.#running.delete(document.id);
+    touch(document);
+    this.#changed('end', document);
+    await this.#store.save(document, { now: true });
+  }
+
+  #failed(message, error) {
+    if (error.name === 'AbortError') {
+      message.state = 'stopped';
+      // Hanging up would not stop it: a stored answer is written to its end.
+      if (message.id) api.cancelAnswer(message.id).catch(() => {});
+      return;
+    }
+    if (!(error instanceof api.ApiError)) console.error(error);
+    message.state = 'failed';
+    message.error = { kind: kindOf(error), detail: error.message };
+  }
+
+  async #stream(document, message, run) {
+    const began = performance.now();
+    let first = 0;
+    let last = 0;
+    let usage = null;
+    for await (const chunk of api.chat(request(document), run.controller.signal)) {
+      if (!message.id && chunk.id) {
+        message.id = chunk.id;
+        this.#store.save(document, { now: true });
+        if (document.id === this.#watched) this.#hurry(document.id, true);
+      }
+      const choice = chunk.choices?.[0];
+      const text = choice?.delta?.content ?? '';
+      const thinking = choice?.delta?.reasoning_content ?? '';
+      if (text || thinking) {
+        last = performance.now();
+        first ||= last;
+        message.content += text;
+        if (thinking) message.thinking = (message.thinking ?? '') + thinking;
+        run.phase = 'writing';
+        this.#changed('change', document);
+      }
+      if (choice?.finish_reason) message.finish = choice.finish_reason;
+      usage = chunk.usage ?? usage;
+    }
+    if (usage) {
+      const tokens = usage.completion_tokens;
+      const speed = tokens > 1 && last > first ? ((tokens - 1) * 1000) / (last - first) : null;
+      message.figures = { tokens, speed, first: first ? (first - began) / 1000 : null };
+    }
+  }
+
+  async #follow(document, message, run) {
+    if (!message.id) throw new api.ApiError(404, '', INTERRUPTED);
+    const { signal } = run.controller;
+    for (let failures = 0; ; ) {
+      signal.throwIfAborted();
+      try {
+        const stored = await api.storedAnswer(message.id, signal);
+        failures = 0;
+        run.phase = 'writing';
+        if (settle(message, stored)) return;
+        this.#changed('change', document);
+      } catch (error) {
+        if (error.name === 'AbortError' || error.status === 401) throw error;
+        if (error.status === 404) throw new api.ApiError(404, '', INTERRUPTED);
+        if ((failures += 1) > PATIENCE) throw error;
+        run.phase = 'lost';
+        this.#changed('change', document);
+      }
+      await pause(failures ? 1500 : FOLLOW, signal);
+    }
+  }
+
+  #changed(type, document) {
+    this.dispatchEvent(new CustomEvent(type, { detail: document }));
+  }
+}
+
+/** Takes what the server has of an answer into the message. True: nothing more will come. */
+function settle(message, stored) {
+  const pieces = (stored.output ?? []).filter(({ type }) => type === 'message').flatMap(({ content }) => content);
+  const text = pieces.map((piece) => piece.text ?? '').join('');
+  if (text.length >= message.content.length) message.content = text;
+  if (stored.usage) message.figures = { tokens: stored.usage.output_tokens, speed: null, first: null };
+  switch (stored.status) {
+    case 'queued':
+    case 'in_progress':
+      return false;
+    case 'cancelled':
+      message.state = 'stopped';
+      return true;
+    case 'incomplete':
+      message.finish = 'length';
+      return true;
+    case 'failed':
+      if (stored.error?.code === STOPPING) return false;
+      throw new api.ApiError(500, stored.error?.message, stored.error?.code);
+    default:
+      return true;
+  }
+}
+
+/** What an error is to a reader: the name of a text. */
+export function kindOf({ status, code }) {
+  if (status === 0) return 'errorUnreachable';
+  if (status === 401) return 'errorKey';
+  if (code === INTERRUPTED) return 'errorInterrupted';
+  if (/memory/.test(code)) return 'errorMemory';
+  if (status === 404 && /model/.test(code)) return 'errorModel';
+  if (status === 413 || /context_length/.test(code)) return 'errorTooLong';
+  if (status === 429 || status === 503) return 'errorBusy';
+  return status >= 500 || status === undefined ? 'errorServer' : 'errorRequest';
+}
+
+/** Waits, while the page is hidden until it is seen again, and ends early when aborted. */
+async function pause(milliseconds, signal) {
+  const until = (target, event) => new Promise((resolve) => target.addEventListener(event, resolve, { once: true }));
+  const aborted = until(signal, 'abort');
+  await Promise.race([aborted, new Promise((resolve) => setTimeout(resolve, milliseconds))]);
+  if (document.hidden) await Promise.race([aborted, until(document, 'visibilitychange')]);
+}

@@ -1,0 +1,187 @@
+// Several conversations, kept by the server: they survive a reload, are renamed, deleted and brought back, and tabs do not lose
+// each other's.
+
+import { test } from 'node:test';
+import assert from 'node:assert/strict';
+import { ask, eventually, lastReply, onPage, PHONE, say, settled, useBrowser } from './harness.js';
+
+useBrowser();
+
+const titles = (page) => page.locator('#conversations .title').allTextContents();
+const row = (page, title) => page.locator('#conversations li', { hasText: title });
+const begin = (page) => page.locator('#drawer-new').click();
+const saved = (mock) => [...mock.conversations.values()];
+const message = (role, content) => ({ role, content, ...(role === 'assistant' && { state: 'done' }) });
+const kept = (id, title, ...messages) => [id, { id, title, model: 'smollm2-135m', settings: {}, messages, updated: 1_790_000_000 }];
+
+test('a conversation is there again after a reload', () => onPage({}, async (page, mock) => {
+  await ask(page, 'code of the first');
+  await begin(page);
+  await ask(page, 'the second');
+  assert.deepEqual(await titles(page), ['the second', 'code of the first']);
+  await eventually(() => saved(mock).length === 2 && saved(mock).every(({ messages }) => messages.at(-1).state === 'done'), 'not saved');
+  await page.reload();
+  await eventually(async () => (await page.locator('.question').allInnerTexts()).join().includes('the second'), 'not shown again');
+  await row(page, 'code of the first').getByRole('link').click();
+  await lastReply(page).locator('figure').waitFor();
+  assert.equal(await page.title(), 'code of the first · Pouch');
+  await page.goBack();
+  await eventually(async () => (await page.title()) === 'the second · Pouch', 'back leads to the one before');
+}));
+
+test('the page asks for the conversation before the question: it is saved first', () => onPage({}, async (page, mock) => {
+  await ask(page, 'hello');
+  const put = mock.log.findIndex((line) => line.startsWith('PUT'));
+  assert.ok(put >= 0 && put < mock.log.indexOf('POST /v1/chat/completions'), mock.log.join('\n'));
+}));
+
+test('changes made at once are written once they rest', () => onPage({}, async (page, mock) => {
+  await ask(page, 'hello');
+  await eventually(() => saved(mock)[0].messages.at(-1).state === 'done', 'not saved');
+  const puts = () => mock.log.filter((line) => line.startsWith('PUT')).length;
+  const before = puts();
+  await page.getByRole('button', { name: 'Settings' }).click();
+  await page.locator('#system').pressSequentially('Answer in rhymes.');
+  await eventually(() => saved(mock)[0].settings.system === 'Answer in rhymes.', 'not saved');
+  assert.ok(puts() - before < 9, `${puts() - before} writes for 17 letters`);
+}));
+
+test('a conversation is renamed', () => onPage({}, async (page, mock) => {
+  await ask(page, 'hello');
+  await row(page, 'hello').getByRole('button', { name: 'Rename hello' }).click();
+  const field = page.getByRole('textbox', { name: 'New title' });
+  await field.fill('never');
+  await field.press('Escape');
+  assert.deepEqual(await titles(page), ['hello']);
+  await row(page, 'hello').getByRole('button', { name: 'Rename hello' }).click();
+  await field.fill('Greetings');
+  await field.press('Enter');
+  await eventually(() => saved(mock)[0].title === 'Greetings', 'not saved');
+  assert.deepEqual(await titles(page), ['Greetings']);
+  await eventually(async () => (await page.title()) === 'Greetings · Pouch', 'the tab has the old title');
+}));
+
+test('one that is not on the screen is renamed and deleted too', () => onPage({ mock: { conversations: new Map([kept('a', 'Alpha', message('user', 'x'), message('assistant', 'y')), kept('b', 'Beta')]) } },
+  async (page, mock) => {
+    await row(page, 'Alpha').hover();
+    await row(page, 'Alpha').getByRole('button', { name: 'Rename Alpha' }).click();
+    await page.getByRole('textbox', { name: 'New title' }).fill('Omega');
+    await page.keyboard.press('Enter');
+    await eventually(() => mock.conversations.get('a').title === 'Omega', 'not saved');
+    assert.equal(mock.conversations.get('a').messages.length, 2);
+    await row(page, 'Beta').hover();
+    await row(page, 'Beta').getByRole('button', { name: 'Delete Beta' }).click();
+    await eventually(() => !mock.conversations.has('b'), 'not deleted');
+    assert.deepEqual(await titles(page), ['Omega']);
+  }));
+
+test('a deleted conversation comes back by undo', () => onPage({ device: PHONE }, async (page, mock) => {
+  await ask(page, 'keep me');
+  await page.locator('#menu').click();
+  await row(page, 'keep me').getByRole('button', { name: 'Delete keep me' }).click();
+  await page.getByText('“keep me” deleted').waitFor();
+  assert.equal(mock.conversations.size, 0);
+  assert.deepEqual(await titles(page), []);
+  await page.locator('.notice').getByRole('button', { name: 'Undo' }).click();
+  await eventually(() => saved(mock)[0]?.messages.length === 2, 'not brought back');
+  assert.deepEqual(await titles(page), ['keep me']);
+  await page.locator('.question').getByText('keep me').waitFor({ state: 'attached' });
+}));
+
+test('deleting one that is being answered stops the answer and leaves nothing behind', () => onPage({}, async (page, mock) => {
+  await say(page, 'slow story');
+  await eventually(async () => /word3/.test(await lastReply(page).textContent()), 'no words');
+  await row(page, 'slow story').getByRole('button', { name: 'Delete slow story' }).click();
+  await page.getByText('“slow story” deleted').waitFor();
+  const [answer] = mock.answers.values();
+  await eventually(() => answer.status === 'cancelled', 'the server goes on');
+  assert.equal(mock.conversations.size, 0);
+  assert.equal(await page.locator('.reply').count(), 0);
+}));
+
+test('an answer goes on while another conversation is read, and is complete on return', () => onPage({}, async (page, mock) => {
+  await say(page, 'slow story');
+  await eventually(async () => /word3/.test(await lastReply(page).textContent()), 'no words');
+  await begin(page);
+  await row(page, 'slow story').getByText('being answered').waitFor();
+  await ask(page, 'meanwhile');
+  await eventually(() => saved(mock).every(({ messages }) => messages.at(-1).state === 'done'), 'not complete');
+  await row(page, 'slow story').getByRole('link').click();
+  assert.match(await lastReply(page).locator('.prose').last().textContent(), /word1 .* word150\.$/);
+  assert.equal(mock.requests.length, 2);
+}));
+
+test('the server is told which answer is looked at', () => onPage({}, async (page, mock) => {
+  await say(page, 'slow story');
+  await eventually(() => mock.focused.length === 1, 'not told');
+  await begin(page);
+  await eventually(() => mock.focused.length === 2, 'not told that it is left');
+  await row(page, 'slow story').getByRole('link').click();
+  await eventually(() => mock.focused.length === 3, 'not told of the return');
+  const [id] = mock.answers.keys();
+  assert.deepEqual(mock.focused, [[id, true], [id, false], [id, true]]);
+}));
+
+test('two tabs keep each other’s conversations, and a change elsewhere is told', () => onPage({}, async (page, mock, context) => {
+  await ask(page, 'shared');
+  const other = await context.newPage();
+  await other.goto(page.url());
+  await eventually(async () => (await other.locator('.reply').count()) === 1, 'not open in the other tab');
+  await other.locator('#drawer-new').click();
+  await ask(other, 'mine alone');
+  await eventually(async () => (await titles(page)).includes('mine alone'), 'the list of the first tab does not know');
+  await row(other, 'shared').getByRole('link').click();
+  await ask(other, 'more');
+  await page.getByText('This conversation was changed in another tab or on another device.').waitFor();
+  assert.equal(await page.locator('.question').count(), 1, 'nothing changes under the reader');
+  await page.locator('.notice').getByRole('button', { name: 'Reload' }).click();
+  await eventually(async () => (await page.locator('.question').count()) === 2, 'not loaded again');
+  assert.equal(await other.locator('.notice').count(), 0, 'the tab that wrote is told nothing');
+  await row(other, 'shared').getByRole('button', { name: 'Delete shared' }).click();
+  await page.getByText('This conversation was deleted in another tab').waitFor();
+  assert.deepEqual(saved(mock).map(({ title }) => title), ['mine alone']);
+}));
+
+test('a second tab follows an answer that the first one asked for', () => onPage({}, async (page, mock, context) => {
+  await say(page, 'slow story');
+  await eventually(() => saved(mock)[0]?.messages.at(-1).id, 'the id is not saved');
+  const other = await context.newPage();
+  await other.goto(page.url());
+  await eventually(async () => /word150\.$/.test(await lastReply(other).locator('.prose').last().textContent()), 'not followed');
+  await settled(page);
+  assert.equal(mock.requests.length, 1);
+  assert.equal(await page.locator('.notice').count(), 0);
+}));
+
+test('what cannot be saved is told, and saved once the server answers again', () => onPage({}, async (page, mock) => {
+  await ask(page, 'hello');
+  await eventually(() => saved(mock)[0].messages.at(-1).state === 'done', 'not saved');
+  mock.down = true;
+  await row(page, 'hello').getByRole('button', { name: 'Rename hello' }).click();
+  await page.getByRole('textbox', { name: 'New title' }).fill('Later');
+  await page.keyboard.press('Enter');
+  await page.locator('.notice').getByRole('alert').waitFor();
+  mock.down = false;
+  await eventually(() => saved(mock)[0].title === 'Later', 'not saved');
+  await page.locator('.notice').getByText('Saved').waitFor();
+}));
+
+test('what is not written yet when the page goes is written on its way out', () => onPage({}, async (page, mock) => {
+  await ask(page, 'hello');
+  await eventually(() => saved(mock)[0].messages.at(-1).state === 'done', 'not saved');
+  await page.getByRole('button', { name: 'Settings' }).click();
+  await page.locator('#seed').fill('5');
+  await page.goto('about:blank');
+  await eventually(() => saved(mock)[0].settings.seed === 5, 'lost');
+}));
+
+test('an unsent message survives a reload', () => onPage({}, async (page) => {
+  await page.locator('#message').fill('half a thou');
+  await page.reload();
+  await eventually(async () => (await page.locator('#message').inputValue()) === 'half a thou', 'lost');
+}));
+
+test('an address of a conversation that is gone says so', () => onPage({ hash: '#nowhere' }, async (page) => {
+  await page.getByText('This conversation is no longer there.').waitFor();
+  await ask(page, 'hello');
+}));
