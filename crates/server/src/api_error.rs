@@ -67,8 +67,7 @@ impl ApiError {
     /// Too much is asked at once: the same may succeed later.
     pub(crate) fn busy(message: impl Into<String>) -> ApiError {
         let code = Some("rate_limit_exceeded");
-        let error =
-            ApiError::new(StatusCode::TOO_MANY_REQUESTS, "rate_limit_error", code, message.into());
+        let error = ApiError::new(StatusCode::TOO_MANY_REQUESTS, "rate_limit_error", code, message.into());
         ApiError { retry_after: Some(1), ..error }
     }
 

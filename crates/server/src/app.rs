@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use engine::service::Service;
+use engine::Service;
 use tokio::sync::Semaphore;
 
 use crate::generation::{Active, Common};

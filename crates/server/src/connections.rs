@@ -38,7 +38,7 @@ pub(crate) async fn accept(
                     continue;
                 }
             },
-            _ = stop.wait_for(|stop| *stop) => return,
+            () = told(&mut stop) => return,
         };
         match Arc::clone(&places).try_acquire_owned() {
             Ok(place) => {
@@ -69,11 +69,17 @@ async fn serve(
     // How a connection ends is the client's affair.
     tokio::select! {
         _ = connection.as_mut() => {}
-        _ = stop.wait_for(|stop| *stop) => {
+        () = told(&mut stop) => {
             connection.as_mut().graceful_shutdown();
             let _ = connection.await;
         }
     }
+}
+
+/// Waits until the server is to stop.
+async fn told(stop: &mut watch::Receiver<bool>) {
+    // Without a sender there is no server any more.
+    let _ = stop.wait_for(|stop| *stop).await;
 }
 
 /// Says that there are too many connections.

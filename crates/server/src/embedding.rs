@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use engine::service::{Class, Pooling, Update};
+use engine::{Class, Pooling, Update};
 use model::Model;
 use tokio::sync::mpsc::unbounded_channel;
 
@@ -50,9 +50,8 @@ pub(crate) async fn embed(
         Texts::Plain(texts) => texts.iter().map(|text| encode(&model, text)).collect(),
         Texts::Tokens(texts) => texts,
     });
-    let texts: Vec<Vec<u32>> = preparing
-        .await
-        .map_err(|_| ApiError::server("internal_error", "the texts could not be prepared"))?;
+    let texts: Vec<Vec<u32>> =
+        preparing.await.map_err(|_| ApiError::server("internal_error", "the texts could not be prepared"))?;
     let most = loaded.model.config.context;
     if let Some(text) = texts.iter().position(|text| !(1..=most).contains(&text.len())) {
         let message = format!("input[{text}] has {} tokens: expected 1 to {most}", texts[text].len());

@@ -1,4 +1,4 @@
-//! Answers over HTTP: the OpenAI API, the Ollama API and a web page, from the models of one [`engine::service::Service`].
+//! Answers over HTTP: the OpenAI API, the Ollama API and a web page, from the models of one [`engine::Service`].
 //!
 //! The engine's thread computes; the threads here read requests, wait for its updates and write them as each protocol wants
 //! them. A request takes this way: [`connections`] accepts it, [`security`] lets it pass, a handler in [`openai`], [`ollama`] or

@@ -5,12 +5,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use engine::Class;
 use engine::Figures;
-use engine::service::Class;
 
 /// Upper bounds of the histograms' buckets, in seconds.
-const BOUNDS: [f64; 14] =
-    [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0];
+const BOUNDS: [f64; 14] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0];
 
 /// The priority classes, in the order of their figures here.
 const CLASSES: [Class; 3] = [Class::Interactive, Class::Normal, Class::Background];
@@ -77,7 +76,11 @@ impl Metrics {
     pub(crate) fn write(&self, out: &mut String) {
         family(out, "pouch_http_requests_total", "counter", "HTTP requests by the class of their status.");
         for (class, count) in STATUS_CLASSES.iter().zip(&self.requests) {
-            let _ = writeln!(out, "pouch_http_requests_total{{status=\"{class}\"}} {}", count.load(Ordering::Relaxed));
+            let _ = writeln!(
+                out,
+                "pouch_http_requests_total{{status=\"{class}\"}} {}",
+                count.load(Ordering::Relaxed)
+            );
         }
         let counters = [
             ("pouch_prompt_tokens_total", "Tokens of prompts.", &self.prompt_tokens),

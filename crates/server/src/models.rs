@@ -22,7 +22,7 @@ const DEFAULT: &str = "default";
 pub struct ModelFile {
     /// The name it goes by.
     pub name: String,
-    /// Other names for it.
+    /// Other names for it, where they are no model's own.
     pub aliases: Vec<String>,
     /// The file, or its first part.
     pub path: PathBuf,
@@ -79,12 +79,9 @@ impl Models {
         let bytes = Arc::new(AtomicUsize::new(0));
         for file in files {
             let card = Card::read(&file.name, &file.path)?;
-            let names = || std::iter::once(&file.name).chain(&file.aliases);
-            if let Some((name, other)) =
-                names().find_map(|name| Some((name, entries.iter().find(|entry| entry.goes_by(name))?)))
-            {
-                let (first, second) = (other.path.clone(), file.path.clone());
-                return Err(Error::SameName { name: name.clone(), first, second });
+            if let Some(other) = entries.iter().find(|entry| entry.is_called(&file.name)) {
+                let (first, second) = (other.path.clone(), file.path);
+                return Err(Error::SameName { name: file.name, first, second });
             }
             let loaded = match file.open {
                 Some(model) => Some(Arc::new(Loaded {
@@ -132,7 +129,9 @@ impl Models {
         };
         // Ollama's clients add the tag that they take for granted.
         let plain = name.strip_suffix(":latest").unwrap_or(name);
-        self.entries.iter().find(|entry| entry.goes_by(plain)).ok_or_else(|| {
+        let mut named = self.entries.iter().filter(|entry| entry.is_called(plain));
+        let mut nicknamed = self.entries.iter().filter(|entry| entry.is_also_called(plain));
+        named.next().or_else(|| nicknamed.next()).ok_or_else(|| {
             let known: Vec<&str> = self.entries.iter().map(|entry| entry.card.name.as_str()).collect();
             let message =
                 format!("the model {name:?} does not exist; there are {DEFAULT}, {}", known.join(", "));
@@ -204,9 +203,12 @@ impl Models {
 }
 
 impl Entry {
-    fn goes_by(&self, name: &str) -> bool {
+    fn is_called(&self, name: &str) -> bool {
         self.card.name.eq_ignore_ascii_case(name)
-            || self.aliases.iter().any(|alias| alias.eq_ignore_ascii_case(name))
+    }
+
+    fn is_also_called(&self, name: &str) -> bool {
+        self.aliases.iter().any(|alias| alias.eq_ignore_ascii_case(name))
     }
 
     /// Whether it is in memory, as far as that can be told without waiting.

@@ -84,7 +84,8 @@ async fn wrong_method(request: Request) -> Response {
 /// Counts answered requests, and puts into our form what the framework refuses itself: paths and queries that do not decode.
 async fn count(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
     let response = next.run(request).await;
-    let is_text = response.headers().get(header::CONTENT_TYPE).is_some_and(|kind| kind == "text/plain; charset=utf-8");
+    let is_text =
+        response.headers().get(header::CONTENT_TYPE).is_some_and(|kind| kind == "text/plain; charset=utf-8");
     let response = match response.status() {
         StatusCode::BAD_REQUEST if is_text => {
             ApiError::invalid("the address cannot be understood").into_response()

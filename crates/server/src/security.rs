@@ -39,7 +39,8 @@ impl Access {
     /// Access for those who know `key`, if there is one; `hosts` are names of this machine, `origins` web pages elsewhere that
     /// may ask, such as `https://chat.example`.
     pub(crate) fn new(key: Option<&str>, hosts: &[String], origins: &[String]) -> Result<Access, Error> {
-        let is_sound = |key: &str| (8..=256).contains(&key.len()) && key.bytes().all(|b| b.is_ascii_graphic());
+        let is_sound =
+            |key: &str| (8..=256).contains(&key.len()) && key.bytes().all(|b| b.is_ascii_graphic());
         if key.is_some_and(|key| !is_sound(key)) {
             return Err(Error::BadKey);
         }
@@ -59,7 +60,8 @@ impl Access {
         if is_own_name(&name) || self.hosts.contains(&name) {
             return Ok(());
         }
-        let message = format!("this server does not go by the name {name:?}; start it with --allow-host to let it");
+        let message =
+            format!("this server does not go by the name {name:?}; start it with --allow-host to let it");
         Err(ApiError::forbidden(StatusCode::FORBIDDEN, "host_not_allowed", message))
     }
 
@@ -76,7 +78,8 @@ impl Access {
         if self.origins.contains(&origin) {
             return Ok(Some(value.clone()));
         }
-        let message = format!("pages of {origin:?} may not ask here; start the server with --allow-origin to let them");
+        let message =
+            format!("pages of {origin:?} may not ask here; start the server with --allow-origin to let them");
         Err(ApiError::forbidden(StatusCode::FORBIDDEN, "origin_not_allowed", message))
     }
 
@@ -184,11 +187,26 @@ mod tests {
     #[test]
     fn only_names_that_cannot_be_rebound_are_taken() {
         let access = access();
-        let fine = ["localhost", "LOCALHOST:80", "127.0.0.1:8080", "[::1]:80", "192.168.1.7", "phone.lan:1", "x.localhost"];
+        let fine = [
+            "localhost",
+            "LOCALHOST:80",
+            "127.0.0.1:8080",
+            "[::1]:80",
+            "192.168.1.7",
+            "phone.lan:1",
+            "x.localhost",
+        ];
         for host in fine {
             assert_eq!(access.check_host(&headers(&[("host", host)])), Ok(()), "{host}");
         }
-        for host in ["evil.example", "localhost.evil.example:80", "127.0.0.1.evil.example", "", "[evil", "notlocalhost"] {
+        for host in [
+            "evil.example",
+            "localhost.evil.example:80",
+            "127.0.0.1.evil.example",
+            "",
+            "[evil",
+            "notlocalhost",
+        ] {
             assert!(access.check_host(&headers(&[("host", host)])).is_err(), "{host}");
         }
         assert!(access.check_host(&HeaderMap::new()).is_err());
@@ -200,7 +218,14 @@ mod tests {
         let check = |origin| access.check_origin(&headers(&[("host", "127.0.0.1:80"), ("origin", origin)]));
         assert_eq!(check("http://127.0.0.1:80"), Ok(None));
         assert_eq!(check("https://chat.example").unwrap().unwrap(), "https://chat.example");
-        for origin in ["null", "http://evil.example", "http://127.0.0.1:81", "http://127.0.0.1:80.evil", "127.0.0.1:80", ""] {
+        for origin in [
+            "null",
+            "http://evil.example",
+            "http://127.0.0.1:81",
+            "http://127.0.0.1:80.evil",
+            "127.0.0.1:80",
+            "",
+        ] {
             assert!(check(origin).is_err(), "{origin}");
         }
         assert_eq!(access.check_origin(&headers(&[("host", "127.0.0.1")])), Ok(None));
@@ -212,7 +237,13 @@ mod tests {
         assert_eq!(access.check_key(&headers(&[("authorization", "Bearer correct-horse")])), Ok(()));
         assert_eq!(access.check_key(&headers(&[("authorization", "bearer correct-horse")])), Ok(()));
         assert_eq!(access.check_key(&headers(&[("x-api-key", "correct-horse")])), Ok(()));
-        for wrong in ["Bearer correct-hors", "Bearer correct-horse2", "Basic correct-horse", "Bearer ", "correct-horse"] {
+        for wrong in [
+            "Bearer correct-hors",
+            "Bearer correct-horse2",
+            "Basic correct-horse",
+            "Bearer ",
+            "correct-horse",
+        ] {
             assert!(access.check_key(&headers(&[("authorization", wrong)])).is_err(), "{wrong}");
         }
         assert!(access.check_key(&HeaderMap::new()).is_err());

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use engine::service::Service;
+use engine::Service;
 use model::KvType;
 use tokio::runtime::Runtime;
 use tokio::sync::{Semaphore, watch};
@@ -103,7 +103,8 @@ impl Server {
             .build()
             .map_err(|source| Error::Io { action: "start the server's threads".to_owned(), source })?;
         let within = runtime.enter();
-        let listeners = options.listen.iter().map(Listener::bind).collect::<Result<Vec<Listener>, Error>>()?;
+        let listeners =
+            options.listen.iter().map(Listener::bind).collect::<Result<Vec<Listener>, Error>>()?;
         drop(within);
         let addresses = listeners.iter().map(Listener::address).collect();
         let (stop, stopping) = watch::channel(false);

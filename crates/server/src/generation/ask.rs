@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
+use engine::Class;
 use engine::SamplerOptions;
-use engine::service::Class;
 use serde_json::{Map, Value};
 use text::Message;
 
@@ -106,7 +106,12 @@ impl Sampling {
             top_p: within("top_p", self.top_p, 0.0..=1.0, defaults.top_p)?,
             min_p: within("min_p", self.min_p, 0.0..=1.0, defaults.min_p)?,
             top_k: self.top_k.map_or(defaults.top_k, |top_k| top_k as usize),
-            repeat_penalty: within("repeat_penalty", self.repeat_penalty, 0.01..=10.0, defaults.repeat_penalty)?,
+            repeat_penalty: within(
+                "repeat_penalty",
+                self.repeat_penalty,
+                0.01..=10.0,
+                defaults.repeat_penalty,
+            )?,
             frequency_penalty: within("frequency_penalty", self.frequency_penalty, -2.0..=2.0, 0.0)?,
             presence_penalty: within("presence_penalty", self.presence_penalty, -2.0..=2.0, 0.0)?,
             repeat_last_n: match self.repeat_last_n {
@@ -147,7 +152,10 @@ pub(crate) fn choices(n: Option<u32>) -> Result<usize, ApiError> {
 /// The stop strings of a request. Empty ones, which would end every answer at once, are left out.
 pub(crate) fn stops(stop: Vec<String>) -> Result<Vec<String>, ApiError> {
     if stop.len() > STOPS {
-        return Err(ApiError::field("stop", format!("{} stop strings: expected at most {STOPS}", stop.len())));
+        return Err(ApiError::field(
+            "stop",
+            format!("{} stop strings: expected at most {STOPS}", stop.len()),
+        ));
     }
     Ok(stop.into_iter().filter(|stop| !stop.is_empty()).collect())
 }

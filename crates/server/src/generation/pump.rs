@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use engine::service::Update;
+use engine::Update;
 use engine::{EndReason, Figures};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use engine::service::{Request, RequestId, Service};
+use engine::{Request, RequestId, Service};
 use tokio::sync::mpsc::unbounded_channel;
 
 use super::answer::Answer;
@@ -79,7 +79,8 @@ pub(crate) async fn start(app: &Arc<App>, start: Start) -> Result<Answer, ApiErr
     let places = places.map_err(|_| ApiError::busy("too many answers are being made at once"))?;
     let loaded = app.models.get(ask.model.as_deref()).await?;
     let (common, model) = (app.common, Arc::clone(&loaded));
-    let preparing = tokio::task::spawn_blocking(move || prepare(common, &model, &ask).map(|ready| (ready, ask)));
+    let preparing =
+        tokio::task::spawn_blocking(move || prepare(common, &model, &ask).map(|ready| (ready, ask)));
     let (prepared, ask) = preparing
         .await
         .unwrap_or_else(|_| Err(ApiError::server("internal_error", "the request could not be prepared")))?;

@@ -157,9 +157,7 @@ fn message((index, message): (usize, OllamaMessage)) -> Result<Message, ApiError
         return Err(ApiError::field(&field, format!("{field}: images are not understood, only text")));
     }
     let role = crate::openai::role(message.role, &format!("messages[{index}].role"))?;
-    let call = |call: OllamaCall| {
-        json!({"type": "function", "function": {"name": call.function.name, "arguments": call.function.arguments}})
-    };
+    let call = |call: OllamaCall| json!({"type": "function", "function": {"name": call.function.name, "arguments": call.function.arguments}});
     let calls = message.tool_calls.filter(|calls| !calls.is_empty());
     let mut rendered = Message::new(role, message.content.unwrap_or_default());
     rendered.tool_calls = calls.map(|calls| calls.into_iter().map(call).collect());

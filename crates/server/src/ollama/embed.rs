@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use axum::extract::State;
+use engine::Class;
 use engine::encode_prompt;
-use engine::service::Class;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use engine::service::Class;
+use engine::Class;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use text::format_time;

@@ -16,7 +16,8 @@ use crate::api_error::{ApiError, ErrorBody};
 use crate::app::App;
 use crate::body::Json;
 use crate::generation::{
-    self, Answer, Ask, Choice, Collected, Event, Prompt, Render, Sampling, Start, Usage, What, ask, data, respond,
+    self, Answer, Ask, Choice, Collected, Event, Prompt, Render, Sampling, Start, Usage, What, ask, data,
+    respond,
 };
 use crate::ids;
 

@@ -38,7 +38,10 @@ pub(crate) async fn create(
     let echo = match (&ask.prompt, echoes) {
         (_, false) => String::new(),
         (Prompt::Text(_), true) if with_logprobs => {
-            return Err(ApiError::field("echo", "echo: how likely the prompt was is not told; ask for one of echo and logprobs"));
+            return Err(ApiError::field(
+                "echo",
+                "echo: how likely the prompt was is not told; ask for one of echo and logprobs",
+            ));
         }
         (Prompt::Text(text), true) => text.clone(),
         _ => return Err(ApiError::field("echo", "echo: only a prompt of text can be repeated")),
@@ -87,7 +90,10 @@ fn ask(request: CompletionRequest) -> Result<Ask, ApiError> {
         return Err(ApiError::field("suffix", "suffix: texts are continued at their end only"));
     }
     if request.best_of.is_some_and(|best_of| best_of != request.n.unwrap_or(1)) {
-        return Err(ApiError::field("best_of", "best_of: every answer that is made is given, so it must be n"));
+        return Err(ApiError::field(
+            "best_of",
+            "best_of: every answer that is made is given, so it must be n",
+        ));
     }
     let several = || ApiError::field("prompt", "prompt: one prompt a request");
     let prompt = match request.prompt {

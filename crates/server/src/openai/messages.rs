@@ -111,7 +111,8 @@ impl Content {
                 "text" | "input_text" | "output_text" => part.text,
                 "refusal" => part.refusal,
                 kind => {
-                    let message = format!("{field}[{index}]: parts of type {kind:?} are not understood, only text");
+                    let message =
+                        format!("{field}[{index}]: parts of type {kind:?} are not understood, only text");
                     return Err(ApiError::field(format!("{field}[{index}].type"), message));
                 }
             };
@@ -131,7 +132,8 @@ pub(crate) fn role(role: String, field: &str) -> Result<String, ApiError> {
         "developer" => Ok("system".to_owned()),
         "function" => Ok("tool".to_owned()),
         other => {
-            let message = format!("{field}: {other:?} is no role; there are system, developer, user, assistant, tool");
+            let message =
+                format!("{field}: {other:?} is no role; there are system, developer, user, assistant, tool");
             Err(ApiError::field(field, message))
         }
     }
@@ -185,7 +187,8 @@ pub(crate) fn tools(list: Option<Vec<Tool>>, choice: Option<&Value>) -> Result<O
     let function = |(index, tool): (usize, Tool)| match tool {
         Tool { kind, function: Some(function) } if kind == "function" => Ok(function_tool(&function)),
         _ => {
-            let message = format!("tools[{index}]: only tools of type \"function\" with a function are known");
+            let message =
+                format!("tools[{index}]: only tools of type \"function\" with a function are known");
             Err(ApiError::field(format!("tools[{index}].type"), message))
         }
     };
@@ -205,7 +208,8 @@ pub(crate) fn chosen(list: Vec<Value>, choice: Option<&Value>) -> Result<Option<
             _ => return wrong("expected auto, none, required or a function"),
         },
         Some(Value::Object(object)) => {
-            let name = object.get("function").and_then(|function| function.get("name")).or(object.get("name"));
+            let name =
+                object.get("function").and_then(|function| function.get("name")).or(object.get("name"));
             match name.and_then(Value::as_str) {
                 Some(name) => ToolChoice::Named(name.to_owned()),
                 None => return wrong("expected the function's name"),
@@ -247,9 +251,7 @@ pub(crate) fn form(format: Option<ResponseFormat>) -> Result<Form, ApiError> {
 
 /// An answer as a message of the conversation that goes on from it.
 pub(crate) fn answer(choice: &Choice) -> Message {
-    let call = |call: &Call| {
-        json!({"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}})
-    };
+    let call = |call: &Call| json!({"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}});
     Message {
         tool_calls: (!choice.calls.is_empty()).then(|| choice.calls.iter().map(call).collect()),
         ..Message::new("assistant", choice.text.clone())

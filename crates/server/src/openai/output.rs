@@ -28,7 +28,9 @@ impl Output {
             What::Text { text, tokens } => {
                 self.open_message(out);
                 let index = self.items.len() - 1;
-                let Some(Item::Message { id, text: whole, tokens: all }) = self.items.last_mut() else { return };
+                let Some(Item::Message { id, text: whole, tokens: all }) = self.items.last_mut() else {
+                    return;
+                };
                 whole.push_str(text);
                 all.extend_from_slice(tokens);
                 out.push(json!({

@@ -290,9 +290,7 @@ impl Records {
         if let Some(record) = self.get(id) {
             return Ok(Finished { body: record.body(), conversation: record.conversation() });
         }
-        let unknown = || {
-            ApiError::not_found("response_not_found", format!("there is no response {id:?}"))
-        };
+        let unknown = || ApiError::not_found("response_not_found", format!("there is no response {id:?}"));
         let file = self.file(id).ok_or_else(unknown)?;
         let read = tokio::task::spawn_blocking(move || std::fs::read(file)).await;
         let bytes = read.ok().and_then(Result::ok).ok_or_else(unknown)?;
@@ -304,10 +302,11 @@ impl Records {
 
     /// Forgets a response. `false` if there was none.
     pub(crate) async fn remove(&self, id: &str) -> bool {
-        let mut known = self.lock();
-        let was_known = known.records.remove(id).is_some();
-        known.order.retain(|known| known != id);
-        drop(known);
+        let was_known = {
+            let mut known = self.lock();
+            known.order.retain(|known| known != id);
+            known.records.remove(id).is_some()
+        };
         let Some(file) = self.file(id) else { return was_known };
         let removed = tokio::task::spawn_blocking(move || std::fs::remove_file(file)).await;
         was_known || removed.is_ok_and(|removed| removed.is_ok())

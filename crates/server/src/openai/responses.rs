@@ -116,7 +116,9 @@ pub(crate) async fn delete(
 async fn wish(app: &App, request: ResponseRequest) -> Result<(Ask, Echo, Vec<Message>), ApiError> {
     let (class, deadline) = urgency(request.pouch.as_ref(), request.service_tier.as_deref())?;
     let mut messages = match &request.previous_response_id {
-        Some(id) => app.records.find(id).await.map_err(|error| error.with_param("previous_response_id"))?.conversation,
+        Some(id) => {
+            app.records.find(id).await.map_err(|error| error.with_param("previous_response_id"))?.conversation
+        }
         None => Vec::new(),
     };
     let input = request.input.map(|input| input.messages()).transpose()?.unwrap_or_default();
@@ -164,7 +166,9 @@ pub(crate) fn base(model: &str, ask: &Ask, echo: &Echo) -> Value {
     use crate::generation::{Form, ToolChoice};
     let format = match &ask.form {
         Form::JsonObject => json!({"type": "json_object"}),
-        Form::JsonSchema(schema) => json!({"type": "json_schema", "name": "answer", "schema": schema, "strict": true}),
+        Form::JsonSchema(schema) => {
+            json!({"type": "json_schema", "name": "answer", "schema": schema, "strict": true})
+        }
         Form::Text | Form::Regex(_) => json!({"type": "text"}),
     };
     let tool = |tool: &Value| {

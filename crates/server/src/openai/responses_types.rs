@@ -123,12 +123,12 @@ impl Input {
 
 impl InputItem {
     fn add_to(self, all: &mut Vec<Message>, place: &str) -> Result<(), ApiError> {
-        let missing = |name: &str| {
-            ApiError::field(format!("{place}.{name}"), format!("{place}.{name} is missing"))
-        };
+        let missing =
+            |name: &str| ApiError::field(format!("{place}.{name}"), format!("{place}.{name} is missing"));
         match self.kind.as_deref().unwrap_or("message") {
             "message" => {
-                let role = messages::role(self.role.ok_or_else(|| missing("role"))?, &format!("{place}.role"))?;
+                let role =
+                    messages::role(self.role.ok_or_else(|| missing("role"))?, &format!("{place}.role"))?;
                 let content = self.content.ok_or_else(|| missing("content"))?;
                 all.push(Message::new(role, content.text(&format!("{place}.content"))?));
             }
@@ -140,7 +140,9 @@ impl InputItem {
                 });
                 // Calls belong to the assistant's message before them.
                 match all.last_mut() {
-                    Some(Message { role, tool_calls: Some(Value::Array(calls)), .. }) if role == "assistant" => {
+                    Some(Message { role, tool_calls: Some(Value::Array(calls)), .. })
+                        if role == "assistant" =>
+                    {
                         calls.push(call);
                     }
                     Some(Message { role, tool_calls: calls @ None, .. }) if role == "assistant" => {
@@ -153,7 +155,8 @@ impl InputItem {
                 }
             }
             "function_call_output" => {
-                let output = self.output.ok_or_else(|| missing("output"))?.text(&format!("{place}.output"))?;
+                let output =
+                    self.output.ok_or_else(|| missing("output"))?.text(&format!("{place}.output"))?;
                 let mut message = Message::new("tool", output);
                 if let Some(id) = self.call_id {
                     message.fields.insert("tool_call_id".to_owned(), id.into());
@@ -163,7 +166,9 @@ impl InputItem {
             // What a reasoning model thought is not told to it again.
             "reasoning" => {}
             kind => {
-                let message = format!("{place}.type = {kind:?}: expected message, function_call or function_call_output");
+                let message = format!(
+                    "{place}.type = {kind:?}: expected message, function_call or function_call_output"
+                );
                 return Err(ApiError::field(format!("{place}.type"), message));
             }
         }
@@ -180,9 +185,7 @@ pub(super) fn form(options: Option<TextOptions>) -> Result<Form, ApiError> {
         ("text", _) => Ok(Form::Text),
         ("json_object", _) => Ok(Form::JsonObject),
         ("json_schema", Some(schema)) => Ok(Form::JsonSchema(schema)),
-        ("json_schema", None) => {
-            Err(ApiError::field("text.format.schema", "text.format.schema is missing"))
-        }
+        ("json_schema", None) => Err(ApiError::field("text.format.schema", "text.format.schema is missing")),
         (other, _) => {
             let message = format!("text.format.type = {other:?}: expected text, json_object or json_schema");
             Err(ApiError::field("text.format.type", message))

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use engine::service::Class;
+use engine::Class;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 

@@ -76,7 +76,8 @@ pub(crate) async fn put(
 ) -> Result<axum::Json<Kept>, ApiError> {
     let folder = folder(&app)?;
     let file = file(&folder, &id)?;
-    let updated = *document.entry("updated").or_insert_with(|| ids::now().into()).as_u64().get_or_insert(ids::now());
+    let updated =
+        *document.entry("updated").or_insert_with(|| ids::now().into()).as_u64().get_or_insert(ids::now());
     document.insert("id".to_owned(), id.as_str().into());
     let bytes = Value::Object(document).to_string();
     on_disk(move || {

@@ -24,7 +24,9 @@ pub(crate) struct Health {
     responses((status = 200, body = Health), (status = 503, body = ErrorBody)))]
 pub(crate) async fn health(State(app): State<Arc<App>>) -> Response {
     match app.is_stopping.load(Ordering::Relaxed) {
-        true => crate::api_error::ApiError::unavailable("server_stopping", "the server stops").into_response(),
+        true => {
+            crate::api_error::ApiError::unavailable("server_stopping", "the server stops").into_response()
+        }
         false => axum::Json(Health { status: "ok" }).into_response(),
     }
 }
@@ -47,7 +49,11 @@ pub(crate) async fn metrics(State(app): State<Arc<App>>) -> Response {
         value(&mut out, name, "gauge", help, gauge);
     }
     let counters = [
-        ("pouch_preemptions_total", "Passes that were put aside for a more urgent one.", figures.preempted as f64),
+        (
+            "pouch_preemptions_total",
+            "Passes that were put aside for a more urgent one.",
+            figures.preempted as f64,
+        ),
         ("pouch_busy_seconds_total", "Seconds that the machine computed.", figures.busy_seconds),
     ];
     for (name, help, count) in counters {

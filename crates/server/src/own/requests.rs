@@ -61,7 +61,7 @@ pub(crate) async fn focus(
     Ok(axum::Json(Done { id }))
 }
 
-fn find(app: &App, id: &str) -> Result<Vec<engine::service::RequestId>, ApiError> {
+fn find(app: &App, id: &str) -> Result<Vec<engine::RequestId>, ApiError> {
     let unknown = || ApiError::not_found("request_not_found", format!("no answer is being made for {id:?}"));
     app.active.requests(id).ok_or_else(unknown)
 }
