@@ -79,6 +79,10 @@ fn parse<T: DeserializeOwned>(bytes: &[u8], depth: usize) -> Result<T, ApiError>
     if bytes.iter().all(u8::is_ascii_whitespace) {
         return Err(ApiError::invalid("the body is empty, expected a JSON object"));
     }
+    // A list could pass for an object with its fields in order.
+    if bytes.trim_ascii_start().first() == Some(&b'[') {
+        return Err(ApiError::invalid("the body is a list, expected a JSON object"));
+    }
     if nesting(bytes) > depth {
         return Err(ApiError::invalid(format!("the body nests more than {depth} levels deep"))
             .with_code("nesting_too_deep"));
@@ -174,10 +178,11 @@ mod tests {
         assert_eq!(param.as_deref(), Some("count"));
         assert!(message.ends_with("expected a whole number of 0 or more"), "{message}");
         assert_eq!(wrong("{}"), (None, "missing field `inner`".to_owned()));
-        assert!(wrong("[1").1.starts_with("the body is no JSON"));
+        assert!(wrong(r#"{"inner": ["#).1.starts_with("the body is no JSON"));
+        assert!(wrong("[[], 1]").1.starts_with("the body is a list"));
         assert!(wrong(r#"{"inner": []} {}"#).1.starts_with("the body is no JSON"));
         assert!(wrong(" \n").1.starts_with("the body is empty"));
-        assert!(wrong("[[[[[[[[[").1.contains("8 levels"));
+        assert!(wrong(r#"{"a": [[[[[[[["#).1.contains("8 levels"));
     }
 
     #[test]

@@ -15,7 +15,10 @@ fn a_client_that_leaves_ends_its_answer() {
         let mut stream = server.connect();
         let bytes = server.request("POST", "/v1/chat/completions", &[], ask.to_string().as_bytes());
         stream.write_all(&bytes).unwrap();
-        server.wait_until("an answer", |server| server.server().answers() == 1);
+        let begun = |server: &crate::support::Running| {
+            server.get("/pouch/v1/requests").json()["requests"].as_array().is_some_and(|list| list.len() == 1)
+        };
+        server.wait_until("an answer", begun);
         drop(stream);
         server.wait_until("its end", |server| server.server().answers() == 0);
     }
