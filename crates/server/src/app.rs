@@ -32,15 +32,3 @@ pub(crate) struct App {
     pub(crate) data: Option<PathBuf>,
     pub(crate) is_stopping: AtomicBool,
 }
-
-impl App {
-    /// Bytes of weights, keys and values.
-    pub(crate) fn memory_used(&self) -> usize {
-        self.models.bytes() + self.service.figures().kv_bytes
-    }
-
-    /// Bytes that they may take; `None` without a limit.
-    pub(crate) fn memory_limit(&self) -> Option<usize> {
-        self.models.limit()
-    }
-}

@@ -1,18 +1,22 @@
 //! The models by name: opened when somebody asks for one, closed when another needs the memory.
 //!
-//! Opening takes seconds and happens on a thread of its own: whoever asked waits, requests of other models go on. Where the
-//! weights do not fit, models that nobody uses are closed, the one whose last use is longest ago first.
+//! Opening takes seconds and happens on a thread of its own: whoever asked waits, requests of other models go on. The weights
+//! count against the budget; where they do not fit, models that nobody uses are closed, the one whose last use is longest
+//! ago first.
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use model::Model;
+use model::{Budget, Grant, Model};
 use tokio::sync::Mutex;
 
 use crate::api_error::ApiError;
 use crate::card::Card;
 use crate::error::Error;
+
+/// What the budget is told that weights are.
+const WEIGHTS: &str = "weights";
 
 /// The name that always stands for the first model.
 const DEFAULT: &str = "default";
@@ -35,10 +39,8 @@ pub struct ModelFile {
 /// All models that can be asked for.
 pub(crate) struct Models {
     entries: Vec<Arc<Entry>>,
-    /// Bytes that weights may take.
-    limit: Option<usize>,
-    /// Bytes that they take.
-    bytes: Arc<AtomicUsize>,
+    /// What weights take counts against it.
+    budget: Budget,
     /// Counts uses, to tell which is longest ago.
     clock: AtomicU64,
 }
@@ -61,22 +63,9 @@ pub(crate) struct Loaded {
     _memory: Grant,
 }
 
-/// Memory taken until it is dropped.
-struct Grant {
-    bytes: usize,
-    of: Arc<AtomicUsize>,
-}
-
-impl Drop for Grant {
-    fn drop(&mut self) {
-        self.of.fetch_sub(self.bytes, Ordering::Relaxed);
-    }
-}
-
 impl Models {
-    pub(crate) fn new(files: Vec<ModelFile>, limit: Option<usize>) -> Result<Models, Error> {
+    pub(crate) fn new(files: Vec<ModelFile>, budget: Budget) -> Result<Models, Error> {
         let mut entries: Vec<Arc<Entry>> = Vec::new();
-        let bytes = Arc::new(AtomicUsize::new(0));
         for file in files {
             let card = Card::read(&file.name, &file.path)?;
             if let Some(other) = entries.iter().find(|entry| entry.is_called(&file.name)) {
@@ -86,7 +75,7 @@ impl Models {
             let loaded = match file.open {
                 Some(model) => Some(Arc::new(Loaded {
                     name: file.name.clone(),
-                    _memory: grant(&bytes, weight_bytes(&model)),
+                    _memory: budget.take(WEIGHTS, weight_bytes(&model)).map_err(Error::Memory)?,
                     model,
                 })),
                 None => None,
@@ -102,7 +91,7 @@ impl Models {
         }
         match entries.is_empty() {
             true => Err(Error::NoModel),
-            false => Ok(Models { entries, limit, bytes, clock: AtomicU64::new(1) }),
+            false => Ok(Models { entries, budget, clock: AtomicU64::new(1) }),
         }
     }
 
@@ -111,14 +100,9 @@ impl Models {
         &self.entries
     }
 
-    /// Bytes that the weights of open models take.
-    pub(crate) fn bytes(&self) -> usize {
-        self.bytes.load(Ordering::Relaxed)
-    }
-
-    /// Bytes that they may take.
-    pub(crate) fn limit(&self) -> Option<usize> {
-        self.limit
+    /// What their weights count against.
+    pub(crate) fn budget(&self) -> &Budget {
+        &self.budget
     }
 
     /// The model that goes by `name`; the first if there is none, or `default`.
@@ -171,17 +155,17 @@ impl Models {
             Ok(Err(error)) => return Err(failed(&error)),
             Err(error) => return Err(failed(&error)),
         };
-        let needed = weight_bytes(&model);
-        let memory = grant(&self.bytes, needed);
-        while let Some(limit) = self.limit.filter(|limit| self.bytes() > *limit) {
-            if !self.close_one() {
-                let others = self.bytes() - needed;
-                let message = format!(
-                    "the weights of {name} take {needed} bytes; of the {limit} there are, {others} are in use"
-                );
-                return Err(ApiError::unavailable("insufficient_memory", message));
+        let bytes = weight_bytes(&model);
+        let memory = loop {
+            match self.budget.take(WEIGHTS, bytes) {
+                Ok(memory) => break memory,
+                Err(_) if self.close_one() => {}
+                Err(error) => {
+                    let message = format!("the model {name} does not fit: {error}");
+                    return Err(ApiError::unavailable("insufficient_memory", message));
+                }
             }
-        }
+        };
         let loaded = Arc::new(Loaded { name: name.clone(), model, _memory: memory });
         *slot = Some(Arc::clone(&loaded));
         Ok(loaded)
@@ -215,12 +199,6 @@ impl Entry {
     pub(crate) fn is_loaded(&self) -> bool {
         self.slot.try_lock().is_ok_and(|slot| slot.is_some())
     }
-}
-
-/// Takes so many bytes.
-fn grant(of: &Arc<AtomicUsize>, bytes: usize) -> Grant {
-    of.fetch_add(bytes, Ordering::Relaxed);
-    Grant { bytes, of: Arc::clone(of) }
 }
 
 /// What a model's weights count.

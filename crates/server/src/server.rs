@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use engine::Service;
-use model::KvType;
+use model::{Budget, KvType};
 use tokio::runtime::Runtime;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
@@ -48,8 +48,8 @@ pub struct Options {
     pub context: Option<usize>,
     /// The number format of keys and values.
     pub kv_type: KvType,
-    /// Bytes that the weights of open models may take together; no limit if `None`.
-    pub memory: Option<usize>,
+    /// What the weights of open models count against, beside what the service counts.
+    pub budget: Budget,
     /// Where conversations and stored responses are kept; nowhere if `None`.
     pub data: Option<PathBuf>,
     /// What clients may ask.
@@ -82,7 +82,7 @@ impl Server {
         }
         let limits = options.limits;
         let app = Arc::new(App {
-            models: Arc::new(Models::new(options.models, options.memory)?),
+            models: Arc::new(Models::new(options.models, options.budget)?),
             service: options.service,
             common: Common { context: options.context, kv_type: options.kv_type },
             access,

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use engine::{Service, ServiceOptions};
 use hub::{Hub, Reference};
+use model::Budget;
 use serde::Serialize;
 use server::{Limits, Listen, ModelFile, Options, Server};
 
@@ -112,6 +113,10 @@ pub(crate) fn run(arguments: Arguments, printer: &Printer) -> Result<(), Failure
             file.open = Some(models::open_file(&hub, &file.path, &team, printer)?);
         }
     }
+    let budget = match arguments.memory {
+        Some(bytes) => Budget::new(usize::try_from(bytes).unwrap_or(usize::MAX)),
+        None => Budget::unlimited(),
+    };
     let threads = arguments.compute.threads.map(usize::from);
     let service = Service::start(ServiceOptions { threads, ..ServiceOptions::default() })?;
     let names: Vec<String> = files.iter().map(|file| file.name.clone()).collect();
@@ -128,7 +133,7 @@ pub(crate) fn run(arguments: Arguments, printer: &Printer) -> Result<(), Failure
         origins: arguments.origins,
         context: arguments.context.map(|context| context as usize),
         kv_type: arguments.compute.kv.into(),
-        memory: arguments.memory.map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX)),
+        budget,
         data,
         limits: Limits::default(),
     })?;

@@ -19,8 +19,6 @@ use crate::ids;
 /// One response.
 pub(crate) struct Record {
     pub(crate) id: String,
-    /// Whether it outlives the process.
-    stored: bool,
     /// The conversation that it answers, for requests that go on from it.
     messages: Vec<Message>,
     state: Mutex<State>,
@@ -64,7 +62,6 @@ impl Record {
         };
         let record = Record {
             id: id.to_owned(),
-            stored,
             messages,
             state: Mutex::new(state),
             grown: watch::Sender::new(0),
@@ -147,11 +144,6 @@ impl Record {
         let mut messages = self.messages.clone();
         messages.push(super::messages::answer(&choice));
         messages
-    }
-
-    /// What the journal is to remember of the request: the response as it began.
-    pub(crate) fn journal(&self) -> Option<(String, Value)> {
-        self.stored.then(|| (self.id.clone(), self.saved(&self.messages)))
     }
 
     /// Drops the events of a finished response that nobody follows.

@@ -80,7 +80,6 @@ pub(crate) struct TextFormat {
     /// `text`, `json_object` or `json_schema`.
     #[serde(rename = "type")]
     pub(super) kind: String,
-    pub(super) name: Option<String>,
     #[schema(value_type = Option<Object>)]
     pub(super) schema: Option<Value>,
 }

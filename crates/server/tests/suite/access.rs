@@ -85,7 +85,7 @@ fn beyond_this_machine_a_key_is_required() {
             origins: Vec::new(),
             context: None,
             kv_type: model::KvType::F16,
-            memory: None,
+            budget: model::Budget::unlimited(),
             data: None,
             limits: Limits::default(),
         }
@@ -127,7 +127,7 @@ fn a_unix_socket_serves_its_owner_alone() {
             origins: Vec::new(),
             context: None,
             kv_type: model::KvType::F16,
-            memory: None,
+            budget: model::Budget::unlimited(),
             data: None,
             limits: Limits::default(),
         })

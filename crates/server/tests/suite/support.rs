@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use engine::{Service, ServiceOptions};
-use model::KvType;
+use model::{Budget, KvType};
 use serde_json::Value;
 use server::{Limits, Listen, ModelFile, Options, Server};
 use testkit::{TinyOptions, tiny_model};
@@ -66,7 +66,7 @@ impl Setup {
             origins: self.origins,
             context: None,
             kv_type: KvType::F16,
-            memory: self.memory,
+            budget: self.memory.map_or_else(Budget::unlimited, Budget::new),
             data: Some(folder.path().join("data")),
             limits: self.limits,
         });
