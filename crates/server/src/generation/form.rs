@@ -6,35 +6,16 @@ use super::ask::{Ask, Form};
 use crate::api_error::ApiError;
 use crate::models::Loaded;
 
-/// A piece of an answer in which functions may be called.
-#[derive(Debug)]
-pub(super) enum Piece {
-    Text(String),
-    CallStart { index: usize, id: String, name: String },
-    Arguments { index: usize, delta: String },
+/// What holds one answer to its form.
+pub(super) struct Held {
+    pub(super) constraint: Option<Box<dyn Constraint>>,
 }
 
-/// Tells calls from text in the answers of one family of models.
-#[derive(Debug)]
-pub(super) enum CallParser {}
-
-impl CallParser {
-    pub(super) fn push(&mut self, _: &str) -> Vec<Piece> {
-        match *self {}
-    }
-
-    pub(super) fn finish(&mut self) -> Vec<Piece> {
-        match *self {}
-    }
-}
-
-/// What holds one answer to its form, and what reads calls out of it.
-pub(super) fn of(
-    _: &Loaded,
-    ask: &Ask,
-) -> Result<(Option<Box<dyn Constraint>>, Option<CallParser>), ApiError> {
+/// # Errors
+/// For forms that cannot be held to.
+pub(super) fn of(_: &Loaded, ask: &Ask) -> Result<Held, ApiError> {
     match (&ask.form, &ask.tools) {
-        (Form::Text, None) => Ok((None, None)),
+        (Form::Text, None) => Ok(Held { constraint: None }),
         (_, Some(_)) => Err(ApiError::field("tools", "tools are not supported")),
         (_, None) => Err(ApiError::field("response_format", "only text is supported")),
     }

@@ -8,7 +8,7 @@ use model::KvType;
 use text::Render;
 
 use super::ask::{Ask, Prompt, ToolChoice};
-use super::form::{self, CallParser};
+use super::form::{self, Held};
 use crate::api_error::ApiError;
 use crate::models::Loaded;
 
@@ -17,7 +17,7 @@ pub(super) struct Prepared {
     pub(super) prompt: Vec<u32>,
     pub(super) options: SessionOptions,
     /// One a choice.
-    pub(super) forms: Vec<(Option<Box<dyn Constraint>>, Option<CallParser>)>,
+    pub(super) forms: Vec<Held>,
 }
 
 /// What all requests of a server have in common.
@@ -48,9 +48,9 @@ pub(super) fn prepare(common: Common, loaded: &Loaded, ask: &Ask) -> Result<Prep
         let message = format!("token {token} is outside the vocabulary of {}", model.config.vocabulary);
         return Err(ApiError::field("logit_bias", message));
     }
-    let form = || -> Result<_, ApiError> {
-        let (constraint, parser) = form::of(loaded, ask)?;
-        Ok((Biased::around(constraint, &ask.bias), parser))
+    let form = || -> Result<Held, ApiError> {
+        let held = form::of(loaded, ask)?;
+        Ok(Held { constraint: Biased::around(held.constraint, &ask.bias) })
     };
     Ok(Prepared {
         prompt,
