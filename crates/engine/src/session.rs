@@ -44,6 +44,8 @@ pub struct SessionOptions {
     pub limits: Limits,
     /// How many tokens are guessed and computed together. Changes the speed of answers and nothing else of them.
     pub speculation: Speculation,
+    /// Control tokens that are part of the answer's text, such as a family's markers of tool calls; others are left out of it.
+    pub shown: Vec<u32>,
 }
 
 impl Default for SessionOptions {
@@ -54,6 +56,7 @@ impl Default for SessionOptions {
             sampler: SamplerOptions::default(),
             limits: Limits::default(),
             speculation: Speculation::default(),
+            shown: Vec::new(),
         }
     }
 }
@@ -112,6 +115,8 @@ pub struct Session {
     choices: Option<Choices>,
     speculation: Speculation,
     limits: Limits,
+    /// Control tokens that are part of the answer's text.
+    shown: Vec<u32>,
     turn: Turn,
     /// Another number, never used before, whenever tokens are given rather than sampled.
     revision: u64,
@@ -143,7 +148,7 @@ impl Session {
         draft_model: Option<Arc<Model>>,
         options: SessionOptions,
     ) -> Result<Session, Error> {
-        let SessionOptions { context, kv_type, sampler, limits, speculation } = options;
+        let SessionOptions { context, kv_type, sampler, limits, speculation, shown } = options;
         let context = context.unwrap_or(DEFAULT_CONTEXT.min(model.config.context));
         if context == 0 {
             return Err(Error::Setting { name: "context", got: 0.0, expected: "1 or more" });
@@ -179,6 +184,7 @@ impl Session {
             constraint: None,
             choices: None,
             limits,
+            shown,
             model,
             revision: REVISIONS.fetch_add(1, Ordering::Relaxed),
         })
@@ -349,7 +355,8 @@ impl Session {
         let end = self.turn.answer + self.answer().len();
         let turn = &mut self.turn;
         for &token in &self.tokens[turn.decoded..end] {
-            let piece = turn.stream.push(&self.model.tokenizer.token_bytes(token, false));
+            let is_shown = self.shown.contains(&token);
+            let piece = turn.stream.push(&self.model.tokenizer.token_bytes(token, is_shown));
             if let Some(index) = turn.stops.push(&piece, &mut turn.text) {
                 turn.end = Some(EndReason::StopString(index));
             }

@@ -147,6 +147,12 @@ impl ChatTemplate {
         self.uses_tools
     }
 
+    /// The source of the template that renders conversations with tools; empty where it cannot be used.
+    pub fn tool_source(&self) -> String {
+        let name = if self.has_tool_template { TOOL_TEMPLATE } else { TEMPLATE };
+        self.environment.get_template(name).map_or_else(|_| String::new(), |template| template.source().to_owned())
+    }
+
     /// The prompt for a conversation, to be encoded with [`crate::Tokenizer::encode_prompt`].
     ///
     /// A template that knows no system role gets the system message in front of the first user message.

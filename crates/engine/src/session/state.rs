@@ -37,6 +37,7 @@ impl Session {
                 sampler: self.sampler.options().clone(),
                 limits: self.limits.clone(),
                 speculation: self.speculation,
+                shown: self.shown.clone(),
             },
             tokens: self.tokens.clone(),
             answer: self.turn.answer,
