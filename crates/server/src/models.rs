@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use grammar::Grammars;
 use model::{Budget, Grant, Model};
 use tokio::sync::Mutex;
 
@@ -60,6 +61,7 @@ pub(crate) struct Entry {
 pub(crate) struct Loaded {
     pub(crate) name: String,
     pub(crate) model: Arc<Model>,
+    pub(crate) grammars: Grammars,
     _memory: Grant,
 }
 
@@ -75,6 +77,7 @@ impl Models {
             let loaded = match file.open {
                 Some(model) => Some(Arc::new(Loaded {
                     name: file.name.clone(),
+                    grammars: Grammars::new(&model.tokenizer),
                     _memory: budget.take(WEIGHTS, weight_bytes(&model)).map_err(Error::Memory)?,
                     model,
                 })),
@@ -166,7 +169,12 @@ impl Models {
                 }
             }
         };
-        let loaded = Arc::new(Loaded { name: name.clone(), model, _memory: memory });
+        let loaded = Arc::new(Loaded {
+            name: name.clone(),
+            grammars: Grammars::new(&model.tokenizer),
+            model,
+            _memory: memory,
+        });
         *slot = Some(Arc::clone(&loaded));
         Ok(loaded)
     }

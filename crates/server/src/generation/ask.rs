@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use engine::Class;
-use engine::SamplerOptions;
+use engine::{Class, SamplerOptions};
+pub(crate) use grammar::ToolChoice;
 use serde_json::{Map, Value};
 use text::Message;
 
@@ -68,19 +68,8 @@ pub(crate) struct Tools {
     /// As the chat completions of the OpenAI API have them.
     pub(crate) list: Value,
     pub(crate) choice: ToolChoice,
-}
-
-/// Whether the model calls functions.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) enum ToolChoice {
-    /// As it likes.
-    Auto,
-    /// It may not.
-    None,
-    /// It must call one.
-    Required,
-    /// It must call this one.
-    Named(String),
+    /// Whether one answer may have several calls.
+    pub(crate) parallel: bool,
 }
 
 /// Sampling as requests state it, every field optional.

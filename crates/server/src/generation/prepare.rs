@@ -7,7 +7,7 @@ use engine::{Constraint, DEFAULT_CONTEXT, Limits, SessionOptions, Speculation, e
 use model::KvType;
 use text::Render;
 
-use super::ask::{Ask, Prompt, ToolChoice};
+use super::ask::{Ask, Prompt};
 use super::form::{self, Held};
 use crate::api_error::ApiError;
 use crate::models::Loaded;
@@ -50,7 +50,7 @@ pub(super) fn prepare(common: Common, loaded: &Loaded, ask: &Ask) -> Result<Prep
     }
     let form = || -> Result<Held, ApiError> {
         let held = form::of(loaded, ask)?;
-        Ok(Held { constraint: Biased::around(held.constraint, &ask.bias) })
+        Ok(Held { constraint: Biased::around(held.constraint, &ask.bias), ..held })
     };
     Ok(Prepared {
         prompt,
@@ -64,6 +64,7 @@ pub(super) fn prepare(common: Common, loaded: &Loaded, ask: &Ask) -> Result<Prep
                 ignore_end: false,
             },
             speculation: Speculation::default(),
+            shown: form::shown(loaded, ask),
         },
         forms: (0..ask.choices).map(|_| form()).collect::<Result<_, _>>()?,
     })
@@ -83,14 +84,14 @@ fn tokens(loaded: &Loaded, ask: &Ask) -> Result<Vec<u32>, ApiError> {
         }
         Prompt::Text(text) => encode_prompt(&model.tokenizer, text, false),
         Prompt::Messages { messages, variables } => {
-            let tools = ask.tools.as_ref().filter(|tools| tools.choice != ToolChoice::None);
+            let (messages, tools) = form::conversation(loaded, ask, messages)?;
             let render = Render {
                 add_generation_prompt: true,
-                tools: tools.map(|tools| tools.list.clone()),
+                tools,
                 variables: variables.clone(),
                 now: Some(SystemTime::now()),
             };
-            let text = model.chat_template.render(messages, render)?;
+            let text = model.chat_template.render(&messages, render)?;
             encode_prompt(&model.tokenizer, &text, true)
         }
     };

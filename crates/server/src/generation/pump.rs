@@ -2,11 +2,10 @@
 
 use std::sync::Arc;
 
-use engine::Update;
-use engine::{EndReason, Figures};
+use engine::{EndReason, Figures, Update};
+use grammar::{Piece, ToolParser};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 
-use super::form::{CallParser, Piece};
 use crate::api_error::ApiError;
 use crate::metrics::Timer;
 use crate::models::Loaded;
@@ -69,13 +68,13 @@ pub(crate) enum Finish {
 /// Turns the updates of one answer into events.
 pub(super) struct Translator {
     loaded: Arc<Loaded>,
-    parser: Option<CallParser>,
+    parser: Option<ToolParser>,
     calls: usize,
     timer: Timer,
 }
 
 impl Translator {
-    pub(super) fn new(loaded: Arc<Loaded>, parser: Option<CallParser>, timer: Timer) -> Translator {
+    pub(super) fn new(loaded: Arc<Loaded>, parser: Option<ToolParser>, timer: Timer) -> Translator {
         Translator { loaded, parser, calls: 0, timer }
     }
 

@@ -8,6 +8,7 @@ use tokio::sync::mpsc::unbounded_channel;
 
 use super::answer::Answer;
 use super::ask::Ask;
+use super::form::Held;
 use super::prepare::prepare;
 use super::pump::{Translator, pump};
 use crate::api_error::ApiError;
@@ -90,7 +91,7 @@ pub(crate) async fn start(app: &Arc<App>, start: Start) -> Result<Answer, ApiErr
     let mut translators = Vec::with_capacity(choices);
     let prompt_tokens = prepared.prompt.len();
     app.metrics.accepted(prompt_tokens);
-    for (choice, (constraint, parser)) in prepared.forms.into_iter().enumerate() {
+    for (choice, Held { constraint, parser }) in prepared.forms.into_iter().enumerate() {
         let mut options = prepared.options.clone();
         options.sampler.seed = options.sampler.seed.wrapping_add(choice as u64);
         let request = Request {

@@ -127,7 +127,7 @@ pub(crate) async fn chat(
     }
     let messages = messages.into_iter().enumerate().map(message).collect::<Result<Vec<_>, ApiError>>()?;
     let list = request.tools.filter(|tools| !tools.is_empty());
-    let tools = list.map(|list| Tools { list: list.into(), choice: ToolChoice::Auto });
+    let tools = list.map(|list| Tools { list: list.into(), choice: ToolChoice::Auto, parallel: true });
     let prompt = Prompt::Messages { messages, variables: variables(request.think) };
     let options = request.options.unwrap_or_default();
     let ask = options.ask(request.model, prompt, form(request.format)?, tools)?;

@@ -4,8 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use axum::extract::State;
-use engine::Class;
-use engine::encode_prompt;
+use engine::{Class, encode_prompt};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 

@@ -96,7 +96,7 @@ fn ask(request: ChatRequest) -> Result<Ask, ApiError> {
         logprobs,
         bias: ask::bias(&request.logit_bias.unwrap_or_default())?,
         form: form(request.response_format)?,
-        tools: tools(request.tools, request.tool_choice.as_ref())?,
+        tools: tools(request.tools, request.tool_choice.as_ref(), request.parallel_tool_calls)?,
         class,
         deadline,
         context: None,

@@ -34,6 +34,8 @@ pub(crate) struct ChatRequest {
     /// `auto`, `none`, `required`, or `{"type": "function", "function": {"name": ..}}`.
     #[schema(value_type = Option<Object>)]
     pub(super) tool_choice: Option<Value>,
+    /// Whether one answer may have several calls; true if left out.
+    pub(super) parallel_tool_calls: Option<bool>,
     /// Keeps the answer and goes on with it when the client has gone; `GET /v1/responses/{id}` gives it.
     pub(super) store: Option<bool>,
     /// `flex` is background priority, `priority` is interactive.

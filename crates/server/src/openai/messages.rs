@@ -182,7 +182,11 @@ pub(crate) fn function_tool(function: &Function) -> Value {
 }
 
 /// The tools of a chat request.
-pub(crate) fn tools(list: Option<Vec<Tool>>, choice: Option<&Value>) -> Result<Option<Tools>, ApiError> {
+pub(crate) fn tools(
+    list: Option<Vec<Tool>>,
+    choice: Option<&Value>,
+    parallel: Option<bool>,
+) -> Result<Option<Tools>, ApiError> {
     let list = list.unwrap_or_default();
     let function = |(index, tool): (usize, Tool)| match tool {
         Tool { kind, function: Some(function) } if kind == "function" => Ok(function_tool(&function)),
@@ -193,11 +197,15 @@ pub(crate) fn tools(list: Option<Vec<Tool>>, choice: Option<&Value>) -> Result<O
         }
     };
     let list = list.into_iter().enumerate().map(function).collect::<Result<Vec<Value>, _>>()?;
-    chosen(list, choice)
+    chosen(list, choice, parallel)
 }
 
 /// Tools with what `tool_choice` says of them: `None` where there are none.
-pub(crate) fn chosen(list: Vec<Value>, choice: Option<&Value>) -> Result<Option<Tools>, ApiError> {
+pub(crate) fn chosen(
+    list: Vec<Value>,
+    choice: Option<&Value>,
+    parallel: Option<bool>,
+) -> Result<Option<Tools>, ApiError> {
     let wrong = |message: &str| Err(ApiError::field("tool_choice", format!("tool_choice: {message}")));
     let choice = match choice {
         None | Some(Value::Null) => ToolChoice::Auto,
@@ -222,7 +230,7 @@ pub(crate) fn chosen(list: Vec<Value>, choice: Option<&Value>) -> Result<Option<
         ToolChoice::Named(name) if !is_known(name) => wrong("the function is not among the tools"),
         ToolChoice::Required if list.is_empty() => wrong("there are no tools"),
         _ if list.is_empty() => Ok(None),
-        _ => Ok(Some(Tools { list: Value::Array(list), choice })),
+        _ => Ok(Some(Tools { list: Value::Array(list), choice, parallel: parallel.unwrap_or(true) })),
     }
 }
 

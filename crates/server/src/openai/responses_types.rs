@@ -34,6 +34,8 @@ pub(crate) struct ResponseRequest {
     /// `auto`, `none`, `required`, or `{"type": "function", "name": ..}`.
     #[schema(value_type = Option<Object>)]
     pub(super) tool_choice: Option<Value>,
+    /// Whether one answer may have several calls; true if left out.
+    pub(super) parallel_tool_calls: Option<bool>,
     #[schema(value_type = Option<Object>)]
     pub(super) metadata: Option<Map<String, Value>>,
     /// `flex` is background priority, `priority` is interactive.
@@ -196,6 +198,7 @@ pub(super) fn form(options: Option<TextOptions>) -> Result<Form, ApiError> {
 pub(super) fn tools(
     list: Option<Vec<ResponseTool>>,
     choice: Option<&Value>,
+    parallel: Option<bool>,
 ) -> Result<Option<Tools>, ApiError> {
     let tool = |(index, tool): (usize, ResponseTool)| match tool {
         ResponseTool { kind, name: Some(name), description, parameters } if kind == "function" => {
@@ -207,5 +210,5 @@ pub(super) fn tools(
         }
     };
     let list = list.unwrap_or_default().into_iter().enumerate().map(tool);
-    messages::chosen(list.collect::<Result<_, _>>()?, choice)
+    messages::chosen(list.collect::<Result<_, _>>()?, choice, parallel)
 }

@@ -170,6 +170,12 @@ fn what_a_request_has_wrong_is_named() {
         (json!({"logit_bias": {"99999999": 1}}), "logit_bias", 400),
         (json!({"presence_penalty": 9}), "presence_penalty", 400),
         (json!({"response_format": {"type": "xml"}}), "response_format.type", 400),
+        (
+            json!({"response_format": {"type": "json_schema", "json_schema": {"schema": {"type": "unicorn"}}}}),
+            "response_format",
+            400,
+        ),
+        (json!({"response_format": {"type": "regex", "pattern": "("}}), "response_format", 400),
         (json!({"response_format": {"type": "json_schema"}}), "response_format.json_schema.schema", 400),
         (json!({"tools": [{"type": "browser"}]}), "tools[0].type", 400),
         (json!({"tool_choice": "required"}), "tool_choice", 400),

@@ -4,6 +4,7 @@ mod access;
 mod chat;
 mod completions;
 mod connections;
+mod forms;
 mod hostile;
 mod models;
 mod ollama;
