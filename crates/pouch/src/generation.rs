@@ -166,6 +166,7 @@ impl GenerationArguments {
             },
             limits: Limits { max_tokens: Some(self.tokens), ..Limits::default() },
             speculation: if self.no_speculation { Speculation::Off } else { Speculation::Adaptive },
+            shown: Vec::new(),
         };
         Ok(machine.engine.session(options)?)
     }

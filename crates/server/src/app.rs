@@ -30,5 +30,6 @@ pub(crate) struct App {
     pub(crate) metrics: Arc<Metrics>,
     /// Where conversations and responses are kept, if they are.
     pub(crate) data: Option<PathBuf>,
-    pub(crate) is_stopping: AtomicBool,
+    /// Answers that end now were cut off.
+    pub(crate) is_stopping: Arc<AtomicBool>,
 }

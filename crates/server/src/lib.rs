@@ -31,4 +31,4 @@ pub use error::Error;
 pub use limits::Limits;
 pub use listen::Listen;
 pub use models::ModelFile;
-pub use server::{Options, Server};
+pub use server::{Options, Server, Signals};

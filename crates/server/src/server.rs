@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use engine::Service;
@@ -92,7 +92,7 @@ impl Server {
             records: Records::new(options.data.as_ref().map(|data| data.join("responses")), limits.responses),
             metrics: Arc::new(Metrics::default()),
             data: options.data,
-            is_stopping: AtomicBool::new(false),
+            is_stopping: Arc::default(),
             limits,
         });
         let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -129,25 +129,18 @@ impl Server {
         self.app.limits.answers - self.app.places.available_permits()
     }
 
-    /// Waits until the process is told to end: by Ctrl-C or, where there are such signals, SIGTERM.
+    /// Takes over what tells a process to end: Ctrl-C and, where there are such signals, SIGTERM.
     ///
     /// # Errors
-    /// [`Error::Io`] if the system does not let signals be taken over.
-    pub fn wait_for_signal(&self) -> Result<(), Error> {
-        let failed = |source| Error::Io { action: "take over the signals".to_owned(), source };
-        self.runtime.block_on(async {
-            #[cfg(unix)]
-            {
-                use tokio::signal::unix::{SignalKind, signal};
-                let mut end = signal(SignalKind::terminate()).map_err(failed)?;
-                tokio::select! {
-                    interrupted = tokio::signal::ctrl_c() => interrupted.map_err(failed),
-                    _ = end.recv() => Ok(()),
-                }
-            }
-            #[cfg(not(unix))]
-            tokio::signal::ctrl_c().await.map_err(failed)
-        })
+    /// [`Error::Io`] if the system does not let them be taken over.
+    pub fn signals(&self) -> Result<Signals, Error> {
+        let _within = self.runtime.enter();
+        Signals::take().map_err(|source| Error::Io { action: "take over the signals".to_owned(), source })
+    }
+
+    /// Waits for one of the signals.
+    pub fn wait_for(&self, mut signals: Signals) {
+        self.runtime.block_on(signals.next());
     }
 
     /// Ends: nobody new is served, answers in the making get a little time, and what is left of them is cut off. The engine is
@@ -179,5 +172,47 @@ impl Server {
     /// The first TCP address.
     pub fn tcp_address(&self) -> Option<SocketAddr> {
         self.addresses.iter().find_map(|address| address.strip_prefix("http://")?.parse().ok())
+    }
+}
+
+/// The signals that end a server, taken over from now on.
+#[cfg(unix)]
+pub struct Signals {
+    interrupt: tokio::signal::unix::Signal,
+    terminate: tokio::signal::unix::Signal,
+}
+
+#[cfg(unix)]
+impl Signals {
+    fn take() -> std::io::Result<Signals> {
+        use tokio::signal::unix::{SignalKind, signal};
+        Ok(Signals {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+        })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+}
+
+/// The signals that end a server, taken over from now on.
+#[cfg(windows)]
+pub struct Signals {
+    interrupt: tokio::signal::windows::CtrlC,
+}
+
+#[cfg(windows)]
+impl Signals {
+    fn take() -> std::io::Result<Signals> {
+        Ok(Signals { interrupt: tokio::signal::windows::ctrl_c()? })
+    }
+
+    async fn next(&mut self) {
+        self.interrupt.recv().await;
     }
 }

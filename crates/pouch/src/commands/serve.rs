@@ -137,12 +137,14 @@ pub(crate) fn run(arguments: Arguments, printer: &Printer) -> Result<(), Failure
         data,
         limits: Limits::default(),
     })?;
+    // Before anybody knows that it is there and could tell it to end.
+    let signals = server.signals()?;
     match arguments.json {
         true => printer.json(&Output { addresses: server.addresses(), models: &names })?,
         false => server.addresses().iter().try_for_each(|address| printer.line(address))?,
     }
     printer.note(&format!("serving {}; Ctrl-C ends it", names.join(", ")));
-    server.wait_for_signal()?;
+    server.wait_for(signals);
     match server.answers() {
         0 => {}
         left => printer.note(&format!("stopping; {left} answers in the making get a few seconds")),

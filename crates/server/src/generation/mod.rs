@@ -15,5 +15,5 @@ pub(crate) use answer::{Answer, Render, data, respond};
 pub(crate) use ask::{Ask, Form, Prompt, Sampling, ToolChoice, Tools};
 pub(crate) use choice::{Call, Choice, Collected, Usage};
 pub(crate) use prepare::Common;
-pub(crate) use pump::{Event, Finish, Token, What};
+pub(crate) use pump::{Event, Finish, STOPPING, Token, What};
 pub(crate) use start::{Active, Cancel, Start, start};

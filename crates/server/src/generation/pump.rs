@@ -1,6 +1,7 @@
 //! The one place where the engine's updates become events: tool calls are told apart from text, tokens get their names.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use engine::{EndReason, Figures, Update};
 use grammar::{Piece, ToolParser};
@@ -10,6 +11,9 @@ use crate::api_error::ApiError;
 use crate::metrics::Timer;
 use crate::models::Loaded;
 use crate::openai::records::Record;
+
+/// The code of the error that ends an answer when the server does: what was to be stored goes on with the next server.
+pub(crate) const STOPPING: &str = "server_stopping";
 
 /// What happens to one of a request's answers.
 #[derive(Clone, Debug)]
@@ -71,11 +75,18 @@ pub(super) struct Translator {
     parser: Option<ToolParser>,
     calls: usize,
     timer: Timer,
+    /// Whether the server stops.
+    is_stopping: Arc<AtomicBool>,
 }
 
 impl Translator {
-    pub(super) fn new(loaded: Arc<Loaded>, parser: Option<ToolParser>, timer: Timer) -> Translator {
-        Translator { loaded, parser, calls: 0, timer }
+    pub(super) fn new(
+        loaded: Arc<Loaded>,
+        parser: Option<ToolParser>,
+        timer: Timer,
+        is_stopping: Arc<AtomicBool>,
+    ) -> Translator {
+        Translator { loaded, parser, calls: 0, timer, is_stopping }
     }
 
     /// The events of one update. `true` if it is the last one.
@@ -105,6 +116,10 @@ impl Translator {
                 }
                 self.timer.end(&figures, end.is_none());
                 let finish = match end {
+                    None if self.is_stopping.load(Ordering::Relaxed) => {
+                        out.push(What::Failed(stopping()));
+                        return true;
+                    }
                     None => Finish::Cancelled,
                     Some(EndReason::MaxTokens | EndReason::ContextFull) => Finish::Length,
                     Some(_) if self.calls > 0 => Finish::Calls,
@@ -155,8 +170,7 @@ pub(super) async fn pump(
         let (choice, is_last) = match updates.recv().await {
             Some((choice, update)) => (choice, answers[choice].translate(update, &mut events)),
             None => {
-                let error = ApiError::unavailable("server_stopping", "the server stops");
-                events.push(What::Failed(error));
+                events.push(What::Failed(stopping()));
                 (0, true)
             }
         };
@@ -173,4 +187,9 @@ pub(super) async fn pump(
         }
         running -= usize::from(is_last);
     }
+}
+
+/// What those are told whose answers the end of the server cuts off.
+fn stopping() -> ApiError {
+    ApiError::unavailable(STOPPING, "the server stops")
 }

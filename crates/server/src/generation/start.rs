@@ -104,7 +104,7 @@ pub(crate) async fn start(app: &Arc<App>, start: Start) -> Result<Answer, ApiErr
             logprobs: ask.logprobs,
         };
         let timer = Timer::start(Arc::clone(&app.metrics), ask.class);
-        translators.push(Translator::new(Arc::clone(&loaded), parser, timer));
+        translators.push(Translator::new(Arc::clone(&loaded), parser, timer, Arc::clone(&app.is_stopping)));
         let sender = sender.clone();
         // On the engine's thread, which waits for nobody: the channel takes all that comes.
         let sink = Box::new(move |update| {

@@ -13,7 +13,7 @@ use super::output::Output;
 use super::responses::usage_body;
 use crate::api_error::ApiError;
 use crate::files;
-use crate::generation::{Event, Finish, Usage, What};
+use crate::generation::{Event, Finish, STOPPING, Usage, What};
 use crate::ids;
 
 /// One response.
@@ -116,10 +116,11 @@ impl Record {
             }
             _ => {}
         }
+        let cut_off = matches!(&event.what, What::Failed(error) if error.detail.code == Some(STOPPING));
         let (count, done) = (state.dropped + state.frames.len(), state.done);
         drop(state);
         self.grown.send_replace(count);
-        if done {
+        if done && !cut_off {
             self.save();
         }
     }

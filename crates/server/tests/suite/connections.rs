@@ -138,6 +138,7 @@ fn the_end_of_the_server_cuts_off_what_takes_too_long() {
     for stream in &mut streams {
         let mut rest = Vec::new();
         let _ = stream.read_to_end(&mut rest);
+        assert!(String::from_utf8_lossy(&rest).contains(r#""code":"server_stopping""#));
     }
     assert!(std::net::TcpStream::connect(address).is_err());
 }
