@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use kernels::Team;
-use model::Model;
+use model::{Budget, Model};
 
 use crate::error::Error;
 use crate::pass::Pass;
@@ -107,7 +107,7 @@ impl Engine {
     /// [`Error::Setting`] for options without a meaning, [`Error::Model`] if there is no memory for the cache.
     pub fn session(&self, options: SessionOptions) -> Result<Session, Error> {
         let draft_model = self.draft.as_ref().map(|draft| Arc::clone(&draft.model));
-        Session::new(Arc::clone(&self.model), draft_model, options)
+        Session::new(Arc::clone(&self.model), draft_model, options, &Budget::unlimited())
     }
 
     /// A session that goes on where the one of `state` was, to the same tokens and the same text. What `store` has of its keys
@@ -118,7 +118,8 @@ impl Engine {
     /// one that no session had, and as [`Engine::session`].
     pub fn restore(&self, state: SessionState, store: &PageStore) -> Result<Session, Error> {
         let draft_model = self.draft.as_ref().map(|draft| Arc::clone(&draft.model));
-        let mut session = Session::restore(Arc::clone(&self.model), draft_model, state)?;
+        let budget = Budget::unlimited();
+        let mut session = Session::restore(Arc::clone(&self.model), draft_model, state, &budget)?;
         session.fill(store);
         Ok(session)
     }

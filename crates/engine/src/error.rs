@@ -75,6 +75,20 @@ pub enum Error {
         /// Those there are.
         expected: &'static str,
     },
+    /// A request whose keys and values exceed the memory even alone.
+    #[error(
+        "{tokens} tokens need {} MB for their keys and values, of {} MB that the service may take: ask for a shorter \
+         answer, give it a coarser cache or more memory",
+        needed.div_ceil(1_000_000), limit / 1_000_000
+    )]
+    NeverFits {
+        /// Tokens of prompt and answer.
+        tokens: usize,
+        /// Bytes.
+        needed: usize,
+        /// Bytes.
+        limit: usize,
+    },
     /// Too many requests wait already.
     #[error("{waiting} requests are waiting already: try again later")]
     Busy {

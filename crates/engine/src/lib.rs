@@ -36,7 +36,9 @@ pub use prompt::encode_prompt;
 pub use random::Random;
 pub use sampler::{Sampler, SamplerOptions};
 pub use scheduler::{Claim, Class, Policy, PolicyOptions, Sharing};
-pub use service::{Pooling, Request, RequestId, Service, ServiceFigures, ServiceOptions, Sink, Update};
+pub use service::{
+    JournalEntry, Keeping, Pooling, Request, RequestId, Service, ServiceFigures, ServiceOptions, Sink, Update,
+};
 pub use session::{DEFAULT_CONTEXT, EndReason, Limits, Session, SessionOptions, SessionState};
 pub use speculation::{Drafts, Speculation};
 pub use stop::StopMatcher;

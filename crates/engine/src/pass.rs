@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use arrayvec::ArrayVec;
 use kernels::Team;
-use model::{KvCache, MOST_SEGMENTS, Model, Workspace};
+use model::{Budget, Grant, KvCache, MOST_SEGMENTS, Model, Workspace};
 
 use crate::engine::Step;
 use crate::error::Error;
@@ -43,6 +43,8 @@ pub(crate) struct Pass {
     layer: usize,
     /// Whether the tokens' vectors are wanted, and no logits.
     gives_vectors: bool,
+    /// What the buffers take of a budget.
+    _grant: Option<Grant>,
 }
 
 impl Pass {
@@ -50,7 +52,17 @@ impl Pass {
     pub(crate) fn new(model: &Model, batch: usize) -> Pass {
         let workspace = Workspace::new(&model.config, batch);
         let tokens = Vec::with_capacity(workspace.max_batch());
-        Pass { workspace, tokens, members: ArrayVec::new(), layer: 0, gives_vectors: false }
+        Pass { workspace, tokens, members: ArrayVec::new(), layer: 0, gives_vectors: false, _grant: None }
+    }
+
+    /// The same, counted against `budget`.
+    ///
+    /// # Errors
+    /// [`Error::Model`] if it has no room for them.
+    pub(crate) fn within(model: &Model, batch: usize, budget: &Budget) -> Result<Pass, Error> {
+        let pass = Pass::new(model, batch);
+        let grant = budget.take("the buffers of a pass", pass.workspace.bytes())?;
+        Ok(Pass { _grant: Some(grant), ..pass })
     }
 
     /// Tokens that a pass may have.

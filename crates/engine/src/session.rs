@@ -12,7 +12,7 @@ mod state;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use model::{KvCache, KvType, Model};
+use model::{Budget, KvCache, KvType, Model};
 use serde::{Deserialize, Serialize};
 use text::TextStream;
 
@@ -142,11 +142,13 @@ struct Turn {
 }
 
 impl Session {
-    /// A session of `model`; `draft_model` guesses for it, unless the options want no guesses.
+    /// A session of `model`; `draft_model` guesses for it, unless the options want no guesses. Their keys and values count
+    /// against `budget`.
     pub(crate) fn new(
         model: Arc<Model>,
         draft_model: Option<Arc<Model>>,
         options: SessionOptions,
+        budget: &Budget,
     ) -> Result<Session, Error> {
         let SessionOptions { context, kv_type, sampler, limits, speculation, shown } = options;
         let context = context.unwrap_or(DEFAULT_CONTEXT.min(model.config.context));
@@ -160,13 +162,13 @@ impl Session {
             Ok(made)
         };
         let new_draft_model = |draft_model: Arc<Model>| -> Result<DraftModel, Error> {
-            let cache = KvCache::new(&draft_model.config, context, kv_type)?;
+            let cache = KvCache::with_budget(&draft_model.config, context, kv_type, budget)?;
             Ok(DraftModel::new(draft_model, cache, new_sampler()?, vocabulary))
         };
         let draft_model = draft_model.filter(|_| speculation != Speculation::Off);
         let draft_model = draft_model.map(new_draft_model).transpose()?;
         Ok(Session {
-            cache: KvCache::new(&model.config, context, kv_type)?,
+            cache: KvCache::with_budget(&model.config, context, kv_type, budget)?,
             // The last token sampled needs no place in the cache, but one here.
             tokens: Vec::with_capacity(context + 1),
             sampler: new_sampler()?,
@@ -311,9 +313,17 @@ impl Session {
         self.cache.capacity()
     }
 
-    /// Bytes of the keys and values computed so far.
+    /// Bytes of its keys and values, in whole pages.
     pub fn kv_bytes(&self) -> usize {
-        KvCache::bytes(&self.model.config, self.cache.len(), self.cache.kv_type())
+        self.cache.bytes_held()
+    }
+
+    /// Forgets all keys and values, which can be computed again, or had from a store.
+    pub(crate) fn give_back(&mut self) {
+        self.cache.clear();
+        if let Some(speculator) = &mut self.speculator {
+            speculator.truncate(&self.cache);
+        }
     }
 
     /// Why the answer is over, if it is.

@@ -37,7 +37,7 @@ fn model() -> Arc<Model> {
 
 fn request(model: &Arc<Model>, prompt: Vec<u32>, options: SessionOptions, class: Class) -> Request {
     let model = Arc::clone(model);
-    Request { model, prompt, options, class, deadline: None, constraint: None, logprobs: None }
+    Request { model, prompt, options, class, deadline: None, constraint: None, logprobs: None, journal: None }
 }
 
 fn submit(service: &Service, request: Request) -> (RequestId, Receiver<Update>) {

@@ -9,8 +9,9 @@ use std::sync::Arc;
 
 use common::{engine, open, options};
 use engine::{Engine, PageStore, Session, SessionOptions, Step, StoreOptions};
+use gguf::{TensorSpec, Value};
 use model::{KvType, Model, PAGE};
-use testkit::TinyOptions;
+use testkit::{TinyOptions, tiny_model};
 
 const TEXT: usize = 3 * PAGE + 20;
 const ANSWER: usize = 24;
@@ -101,6 +102,35 @@ fn pages_are_found_for_the_same_model_and_cache_only() {
     assert_eq!(session(&engine, KvType::F16, &text).fill(&store), 3 * PAGE);
 }
 
+/// Models whose keys are turned in another way where the context is long.
+#[test]
+fn pages_of_a_short_context_are_not_those_of_a_long_one() {
+    const SHORT: u32 = (TEXT + ANSWER) as u32;
+    let mut options = TinyOptions::new("phi3");
+    options.extra = vec![
+        ("phi3.rope.scaling.type".to_owned(), Value::String("longrope".to_owned())),
+        ("phi3.rope.scaling.original_context_length".to_owned(), Value::U32(SHORT)),
+    ];
+    let mut tiny = tiny_model(&options);
+    for (name, factor) in [("rope_factors_long.weight", 3f32), ("rope_factors_short.weight", 1.0)] {
+        let spec = TensorSpec { name: name.to_owned(), shape: vec![8], type_id: testkit::F32 };
+        tiny.tensors.push((spec, [factor; 8].iter().flat_map(|factor| factor.to_le_bytes()).collect()));
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("phi3.gguf");
+    tiny.write(&path);
+    let model = Arc::new(Model::open(&path, &model::Options::default()).unwrap());
+    let (mut engine, store) = (engine(&model, 1, 50), in_memory(usize::MAX));
+    let text = text(&model, 1);
+    answer(&mut engine, &store, KvType::F16, &text, 0);
+    for (context, found) in [(SHORT, 3 * PAGE), (SHORT - 1, 3 * PAGE), (SHORT + 1, 0)] {
+        let options = SessionOptions { context: Some(context as usize), ..common::options(3, 1) };
+        let mut session = engine.session(options).unwrap();
+        session.push(&text).unwrap();
+        assert_eq!(session.fill(&store), found, "{context}");
+    }
+}
+
 /// What `spoil` makes of a page's bytes.
 type Damage = (String, Box<dyn Fn(&mut Vec<u8>)>);
 
@@ -129,17 +159,17 @@ fn a_damaged_page_is_not_there_and_is_removed() {
     let foreign = whole[2].0.clone();
     damages.push(("another page".to_owned(), Box::new(move |bytes| bytes.clone_from(&foreign))));
     for (what, spoil) in damages {
-        for index in 0..3 {
-            let (mut bytes, path) = whole[index].clone();
+        for (index, (sound, path)) in whole.iter().enumerate() {
+            let mut bytes = sound.clone();
             spoil(&mut bytes);
-            if bytes == whole[index].0 {
+            if bytes == *sound {
                 continue;
             }
-            fs::write(&path, &bytes).unwrap();
+            fs::write(path, &bytes).unwrap();
             let store = on_disk(folder.path());
             assert_eq!(session(&engine, KvType::F16, &text).fill(&store), index * PAGE, "{what}");
             assert!(!path.exists(), "{what}");
-            fs::write(&path, &whole[index].0).unwrap();
+            fs::write(path, sound).unwrap();
         }
     }
     // What was removed is written again.

@@ -148,7 +148,7 @@ impl Journal {
     }
 
     fn write_state(&self, id: &str, entry: &mut Entry, session: &Session) {
-        let (meta, state) = (entry.meta.clone(), session.state());
+        let (meta, state) = (entry.meta.clone(), Box::new(session.state()));
         let record = Record::Begin { version: VERSION, id: id.to_owned(), meta, state };
         self.write(id, entry, &record, true);
         entry.written = Some((session.revision(), session.tokens().len()));

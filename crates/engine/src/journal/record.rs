@@ -35,7 +35,7 @@ pub(super) enum Record {
         version: u32,
         id: String,
         meta: Value,
-        state: SessionState,
+        state: Box<SessionState>,
     },
     /// The tokens sampled since, and what the next draws follow from.
     Tokens { tokens: Vec<u32>, random: Random },

@@ -44,7 +44,7 @@ fn replay(records: Vec<Record>) -> Option<Recovered> {
     for record in records {
         match (record, &mut recovered) {
             (Record::Begin { version: VERSION, id, meta, state }, _) => {
-                recovered = Some(Recovered { id, meta, state, outcome: None });
+                recovered = Some(Recovered { id, meta, state: *state, outcome: None });
             }
             (Record::Tokens { tokens, random }, Some(session)) => {
                 session.state.tokens.extend(tokens);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use kernels::Team;
-use model::Model;
+use model::{Budget, Model};
 
 use super::jobs::Job;
 use super::station::Station;
@@ -27,7 +27,8 @@ pub(super) struct Flight {
 pub(super) struct Failure {
     pub(super) leader: Job,
     pub(super) error: Error,
-    pub(super) pass: Pass,
+    /// Its buffers, if it had some.
+    pub(super) pass: Option<Pass>,
 }
 
 /// A job back from a pass.
@@ -76,7 +77,7 @@ impl Flight {
             Ok(()) => Ok(Flight { pass, jobs, began, used: began.elapsed(), is_whole: true }),
             Err(error) => {
                 ready.extend(jobs.drain(1..));
-                Err(Box::new(Failure { leader: jobs.remove(0), error, pass }))
+                Err(Box::new(Failure { leader: jobs.remove(0), error, pass: Some(pass) }))
             }
         }
     }
@@ -123,13 +124,14 @@ impl Flight {
         model: &Arc<Model>,
         team: &Team,
         station: &mut Station,
+        budget: &Budget,
     ) -> (Vec<Back>, Duration, Pass) {
         let Flight { mut pass, mut jobs, began, used, is_whole } = self;
         let start = Instant::now();
         if jobs[0].embeds() {
             let vectors = pass.finish_vectors(model, team, &mut jobs);
             let mut job = jobs.remove(0);
-            let outcome = match job.take_vectors(vectors) {
+            let outcome = match job.take_vectors(vectors, budget) {
                 Ok(is_over) => back(job, is_over),
                 Err(error) => Back::Failed(job, error),
             };

@@ -5,26 +5,45 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use model::Model;
+use model::{Budget, Model};
 
-use super::{Pooling, RequestId, Sink, Update};
+use super::{JournalEntry, Keeping, Pooling, RequestId, Sink, Update};
 use crate::constraint::Constraint;
 use crate::engine::Step;
 use crate::error::Error;
 use crate::generate::Figures;
+use crate::journal::Outcome;
 use crate::scheduler::Claim;
-use crate::session::{EndReason, Limits, Session, SessionOptions};
+use crate::session::{EndReason, Limits, Session, SessionOptions, SessionState};
 use crate::speculation::Speculation;
 
 /// What is asked for.
 pub(super) enum Task {
     Answer {
-        prompt: Vec<u32>,
-        options: Box<SessionOptions>,
+        origin: Origin,
         constraint: Option<Box<dyn Constraint>>,
         logprobs: Option<usize>,
+        journal: Option<JournalEntry>,
     },
     Embed(Embedding),
+}
+
+/// Where an answer begins.
+pub(super) enum Origin {
+    /// After a prompt.
+    Prompt(Vec<u32>, Box<SessionOptions>),
+    /// Where an earlier process left it, which the journal knows.
+    State(Box<SessionState>),
+}
+
+/// How a job ends that did not fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ending {
+    /// It has come to its end.
+    Done,
+    Cancelled,
+    /// The service stops; another may go on with what is in the journal.
+    Stopped,
 }
 
 /// Texts whose embeddings are asked for.
@@ -73,6 +92,12 @@ pub(super) struct Job {
     pub(super) claim: Claim,
     /// Cancelled: to be dropped at the next chance.
     pub(super) is_cancelled: bool,
+    /// Its memory went to somebody else: what the store knows of it is to be taken over before it is computed.
+    pub(super) is_evicted: bool,
+    /// Where it is written down.
+    journal: Option<String>,
+    /// Full pages that the store was given.
+    kept: usize,
     task: Option<Task>,
     session: Option<Session>,
     embedding: Option<Embedding>,
@@ -101,6 +126,9 @@ impl Job {
             model,
             claim,
             is_cancelled: false,
+            journal: None,
+            kept: 0,
+            is_evicted: false,
             task: Some(task),
             session: None,
             embedding: None,
@@ -134,31 +162,73 @@ impl Job {
     }
 
     /// Makes the session: from now on the job takes memory. `true` if there is nothing to compute.
-    pub(super) fn admit(&mut self) -> Result<bool, Error> {
+    pub(super) fn admit(&mut self, keeping: &Keeping) -> Result<bool, Error> {
         match self.task.take() {
-            Some(Task::Answer { prompt, options, constraint, logprobs }) => {
-                let mut session = Session::new(Arc::clone(&self.model), None, *options)?;
-                session.push(&prompt)?;
+            Some(Task::Answer { origin, constraint, logprobs, journal }) => {
+                let model = Arc::clone(&self.model);
+                let mut session = match origin {
+                    Origin::Prompt(prompt, options) => {
+                        let mut session = Session::new(model, None, *options, &keeping.budget)?;
+                        session.push(&prompt)?;
+                        session
+                    }
+                    Origin::State(state) => Session::restore(model, None, *state, &keeping.budget)?,
+                };
                 if let Some(constraint) = constraint {
                     session.constrain(constraint)?;
                 }
                 if let Some(alternatives) = logprobs {
                     session.record_choices(alternatives);
                 }
+                if let (Some(journal), Some(entry)) = (&keeping.journal, journal) {
+                    if !entry.is_known {
+                        journal.begin(&entry.id, &entry.meta, &session);
+                    }
+                    self.journal = Some(entry.id);
+                }
                 let is_over = session.check_end().is_some();
                 self.session = Some(session);
+                self.refill(keeping);
                 Ok(is_over)
             }
             Some(Task::Embed(embedding)) => {
                 self.embedding = Some(embedding);
-                self.next_text().map(|is_there| !is_there)
+                self.next_text(&keeping.budget).map(|is_there| !is_there)
             }
             None => Ok(true),
         }
     }
 
+    /// Takes over what is known of its tokens.
+    pub(super) fn refill(&mut self, keeping: &Keeping) {
+        if let (Some(store), Some(session), None) = (&keeping.store, &mut self.session, &self.embedding) {
+            session.fill(store);
+            self.kept = session.full_pages();
+        }
+    }
+
+    /// Has store and journal take note of what was computed.
+    pub(super) fn keep(&mut self, keeping: &Keeping) {
+        let (Some(session), None) = (&self.session, &self.embedding) else { return };
+        if let (Some(store), true) = (&keeping.store, session.full_pages() > self.kept) {
+            session.keep(store);
+            self.kept = session.full_pages();
+        }
+        if let (Some(journal), Some(id)) = (&keeping.journal, &self.journal) {
+            journal.append(id, session);
+        }
+    }
+
+    /// Gives its memory back; its keys and values are known to the store, or will be computed again.
+    pub(super) fn evict(&mut self) {
+        if let Some(session) = &mut self.session {
+            session.give_back();
+        }
+        self.is_evicted = true;
+    }
+
     /// Goes to the next text to embed. `false` if there is none.
-    fn next_text(&mut self) -> Result<bool, Error> {
+    fn next_text(&mut self, budget: &Budget) -> Result<bool, Error> {
         let Some(text) = self.embedding.as_mut().and_then(|embedding| embedding.texts.pop_front()) else {
             return Ok(false);
         };
@@ -168,14 +238,14 @@ impl Job {
             limits: Limits { max_tokens: Some(0), ..Limits::default() },
             ..SessionOptions::default()
         };
-        let mut session = Session::new(Arc::clone(&self.model), None, options)?;
+        let mut session = Session::new(Arc::clone(&self.model), None, options, budget)?;
         session.push(&text)?;
         self.session = Some(session);
         Ok(true)
     }
 
     /// Takes the vectors of the pass that ended. `true` if all texts are done.
-    pub(super) fn take_vectors(&mut self, vectors: &[f32]) -> Result<bool, Error> {
+    pub(super) fn take_vectors(&mut self, vectors: &[f32], budget: &Budget) -> Result<bool, Error> {
         let width = self.model.config.width;
         self.figures.prompt_tokens += vectors.len() / width;
         let is_whole = self.session().pending().is_empty();
@@ -186,7 +256,7 @@ impl Job {
         }
         let vector = embedding.finish();
         (self.sink)(Update::Embedding(vector));
-        Ok(!self.next_text()?)
+        Ok(!self.next_text(budget)?)
     }
 
     /// Takes note of a pass that took `time` and gave it `step`, for which it had computed `computed` tokens.
@@ -226,22 +296,33 @@ impl Job {
         end.is_some()
     }
 
-    /// Tells the end, which cancelling is where the session has none. Returns the tokens of the prompt that were found computed.
-    pub(super) fn end(mut self) -> usize {
+    /// Tells the end. Returns the tokens of the prompt that were found computed.
+    pub(super) fn end(mut self, ending: Ending, keeping: &Keeping) -> usize {
         let mut end: Option<EndReason> = None;
-        if let Some(session) = &self.session
-            && self.embedding.is_none()
-        {
+        if let (Some(session), None) = (&self.session, &self.embedding) {
             end = session.end();
             self.figures.reused_tokens = session.reused_len();
             self.figures.drafts = session.drafts();
         }
+        let outcome = match (ending, end) {
+            (Ending::Stopped, _) => None,
+            (Ending::Done, Some(end)) => Some(Outcome::Ended(end)),
+            _ => Some(Outcome::Cancelled),
+        };
+        self.write_outcome(outcome, keeping);
         (self.sink)(Update::End { end, figures: self.figures });
         self.figures.reused_tokens
     }
 
     /// Tells that it failed.
-    pub(super) fn fail(mut self, error: Error) {
+    pub(super) fn fail(mut self, error: Error, keeping: &Keeping) {
+        self.write_outcome(Some(Outcome::Failed(error.to_string())), keeping);
         (self.sink)(Update::Failed(error));
+    }
+
+    fn write_outcome(&self, outcome: Option<Outcome>, keeping: &Keeping) {
+        if let (Some(journal), Some(id), Some(outcome)) = (&keeping.journal, &self.journal, outcome) {
+            journal.end(id, outcome);
+        }
     }
 }

@@ -6,6 +6,7 @@
 
 mod flight;
 mod jobs;
+mod memory;
 mod runner;
 #[cfg(test)]
 mod simulation;
@@ -19,17 +20,19 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use kernels::Team;
-use model::Model;
+use model::{Budget, KvCache, Model};
 
 use crate::choices::Choice;
 use crate::constraint::Constraint;
 use crate::engine::DEFAULT_BATCH;
 use crate::error::Error;
 use crate::generate::Figures;
+use crate::journal::{Journal, Recovered};
 use crate::scheduler::{Claim, Class, PolicyOptions};
 use crate::session::{DEFAULT_CONTEXT, EndReason, SessionOptions};
+use crate::store::PageStore;
 use crate::threads::default_threads;
-use jobs::{Embedding, Job, Task};
+use jobs::{Embedding, Job, Origin, Task};
 use runner::{Mail, Runner};
 use world::Real;
 
@@ -46,6 +49,44 @@ pub struct ServiceOptions {
     pub most_sessions: usize,
     /// Requests that wait for that at most; further ones are refused.
     pub most_waiting: usize,
+    /// What is kept where.
+    pub keeping: Keeping,
+}
+
+/// Where a service keeps what it has computed, and how much memory it may take.
+#[derive(Clone, Debug)]
+pub struct Keeping {
+    /// Keys, values and buffers count against it. Whoever opens models may count their weights too.
+    pub budget: Budget,
+    /// Keys and values of beginnings that may come up again.
+    pub store: Option<PageStore>,
+    /// Answers that must outlive the process.
+    pub journal: Option<Journal>,
+}
+
+impl Default for Keeping {
+    /// No limit, and nothing outlives its request.
+    fn default() -> Keeping {
+        Keeping { budget: Budget::unlimited(), store: None, journal: None }
+    }
+}
+
+/// How a request is written down.
+#[derive(Clone, Debug, PartialEq)]
+pub struct JournalEntry {
+    /// Under which id.
+    pub id: String,
+    /// What is to be found with it.
+    pub meta: serde_json::Value,
+    /// Whether it is there already.
+    is_known: bool,
+}
+
+impl JournalEntry {
+    /// A new entry, or one in the place of an older one of this id.
+    pub fn new(id: String, meta: serde_json::Value) -> JournalEntry {
+        JournalEntry { id, meta, is_known: false }
+    }
 }
 
 impl Default for ServiceOptions {
@@ -56,6 +97,7 @@ impl Default for ServiceOptions {
             policy: PolicyOptions::default(),
             most_sessions: 64,
             most_waiting: 1024,
+            keeping: Keeping::default(),
         }
     }
 }
@@ -77,6 +119,8 @@ pub struct Request {
     pub constraint: Option<Box<dyn Constraint>>,
     /// Tell how likely each token was, and so many alternatives.
     pub logprobs: Option<usize>,
+    /// Write the answer down as it grows, so that it survives the process.
+    pub journal: Option<JournalEntry>,
 }
 
 /// What becomes of a request.
@@ -149,6 +193,8 @@ pub struct ServiceFigures {
     pub cancelled: u64,
     /// See `ended`.
     pub failed: u64,
+    /// Sessions whose memory was given to another.
+    pub evicted: u64,
     /// Passes that were put aside for a more urgent one.
     pub preempted: u64,
     /// Seconds that the machine computed.
@@ -173,6 +219,8 @@ struct Shared {
     /// Requests without a session.
     waiting: Arc<AtomicUsize>,
     most_waiting: usize,
+    /// Bytes of memory.
+    limit: usize,
     next: AtomicU64,
     began: Instant,
     figures: Arc<Mutex<ServiceFigures>>,
@@ -190,7 +238,7 @@ impl Service {
         let figures = Arc::new(Mutex::new(ServiceFigures::default()));
         let began = Instant::now();
         let threads = options.threads.unwrap_or_else(default_threads);
-        let most_waiting = options.most_waiting;
+        let (most_waiting, limit) = (options.most_waiting, options.keeping.budget.limit());
         let (theirs, told) = (Arc::clone(&waiting), Arc::clone(&figures));
         let thread = std::thread::Builder::new()
             .name("pouch-service".to_owned())
@@ -204,6 +252,7 @@ impl Service {
                 mail: Mutex::new(sender),
                 waiting,
                 most_waiting,
+                limit,
                 next: AtomicU64::new(0),
                 began,
                 figures,
@@ -216,9 +265,9 @@ impl Service {
     ///
     /// # Errors
     /// [`Error::Empty`], [`Error::ContextFull`] and [`Error::Token`] for a prompt that can never be computed,
-    /// [`Error::Setting`] for options without a meaning, [`Error::Busy`] if too many wait already, [`Error::Stopped`] after [`Service::shutdown`].
+    /// [`Error::Setting`] for options without a meaning, [`Error::NeverFits`] for what exceeds the memory, [`Error::Busy`] if too many wait already, [`Error::Stopped`] after [`Service::shutdown`].
     pub fn submit(&self, request: Request, sink: Sink) -> Result<RequestId, Error> {
-        let Request { model, prompt, mut options, class, deadline, constraint, logprobs } = request;
+        let Request { model, prompt, mut options, class, deadline, constraint, logprobs, journal } = request;
         if prompt.is_empty() {
             return Err(Error::Empty);
         }
@@ -228,8 +277,37 @@ impl Service {
         check_prompt(&model, &prompt, context)?;
         options.context = Some(context);
         options.sampler.check()?;
-        let task = Task::Answer { prompt, options: Box::new(options), constraint, logprobs };
+        let most = prompt.len().saturating_add(answer).min(context);
+        let (needed, limit) = (KvCache::bytes(&model.config, most, options.kv_type), self.shared.limit);
+        if needed > limit {
+            return Err(Error::NeverFits { tokens: most, needed, limit });
+        }
+        let origin = Origin::Prompt(prompt, Box::new(options));
+        let task = Task::Answer { origin, constraint, logprobs, journal };
         self.send(model, task, class, deadline, sink)
+    }
+
+    /// Goes on with an answer that an earlier process had written down, to the same tokens; `sink` gets it from its beginning.
+    /// `constraint` is the one it had, at its beginning.
+    ///
+    /// # Errors
+    /// [`Error::OtherModel`] if it was another model's, and as [`Service::submit`].
+    pub fn resume(
+        &self,
+        model: Arc<Model>,
+        recovered: Recovered,
+        class: Class,
+        constraint: Option<Box<dyn Constraint>>,
+        logprobs: Option<usize>,
+        sink: Sink,
+    ) -> Result<RequestId, Error> {
+        let Recovered { id, meta, state, .. } = recovered;
+        if state.model != model.identity() {
+            return Err(Error::OtherModel);
+        }
+        let journal = Some(JournalEntry { id, meta, is_known: true });
+        let task = Task::Answer { origin: Origin::State(Box::new(state)), constraint, logprobs, journal };
+        self.send(model, task, class, None, sink)
     }
 
     /// Asks for the embeddings of `texts`, each of at least one token: vectors of length 1.

@@ -8,7 +8,8 @@ use kernels::Team;
 use model::Model;
 
 use super::flight::{Back, Failure, Flight};
-use super::jobs::Job;
+use super::jobs::{Ending, Job};
+use super::memory::Room;
 use super::station::Stations;
 use super::world::World;
 use super::{RequestId, ServiceFigures, ServiceOptions};
@@ -32,8 +33,8 @@ const RATE: f64 = 0.2;
 /// The state of the thread.
 pub(super) struct Runner<W> {
     world: W,
-    options: ServiceOptions,
-    policy: Policy,
+    pub(super) options: ServiceOptions,
+    pub(super) policy: Policy,
     team: Team,
     /// Requests without a session yet; those that wait in the mail count too.
     waiting: Arc<AtomicUsize>,
@@ -41,10 +42,14 @@ pub(super) struct Runner<W> {
     figures: ServiceFigures,
     queued: Vec<Job>,
     /// Have a session and are in no pass.
-    ready: Vec<Job>,
+    pub(super) ready: Vec<Job>,
+    /// Those that are ready too, but for which there was no memory.
+    pub(super) parked: Vec<Job>,
+    /// When one was parked last.
+    pub(super) parked_at: Duration,
     /// Put aside.
-    flights: Vec<Flight>,
-    stations: Stations,
+    pub(super) flights: Vec<Flight>,
+    pub(super) stations: Stations,
     is_stopped: bool,
 }
 
@@ -66,6 +71,8 @@ impl<W: World> Runner<W> {
             figures: ServiceFigures::default(),
             queued: Vec::new(),
             ready: Vec::new(),
+            parked: Vec::new(),
+            parked_at: Duration::ZERO,
             flights: Vec::new(),
             stations: Stations::default(),
             is_stopped: false,
@@ -78,25 +85,31 @@ impl<W: World> Runner<W> {
             self.receive();
             self.drop_cancelled();
             self.admit();
+            self.unpark_in_time();
             if let Some(flight) = self.next_flight() {
                 self.fly(flight);
             }
             self.tell();
         }
         let flying = std::mem::take(&mut self.flights).into_iter().flat_map(|flight| flight.jobs);
-        let rest: Vec<Job> = flying.chain(self.queued.drain(..)).chain(self.ready.drain(..)).collect();
-        for job in rest {
-            job.end();
+        let waiting =
+            [&mut self.queued, &mut self.ready, &mut self.parked].into_iter().flat_map(std::mem::take);
+        for job in flying.chain(waiting) {
+            let ending = if job.is_cancelled { Ending::Cancelled } else { Ending::Stopped };
+            job.end(ending, &self.options.keeping);
+        }
+        if let Some(journal) = &self.options.keeping.journal {
+            journal.flush();
         }
     }
 
-    fn now(&self) -> Duration {
+    pub(super) fn now(&self) -> Duration {
         self.world.now()
     }
 
     /// Takes all mail; waits for some if there is nothing to do.
     fn receive(&mut self) {
-        if self.queued.is_empty() && self.ready.is_empty() && self.flights.is_empty() {
+        if self.queued.is_empty() && self.jobs().next().is_none() {
             self.tell();
             self.stations.forget_closed();
             let mail = self.world.wait();
@@ -141,8 +154,8 @@ impl<W: World> Runner<W> {
 
     fn find<'a>(&'a mut self, flying: &'a mut [Job], id: RequestId) -> Option<&'a mut Job> {
         let put_aside = self.flights.iter_mut().flat_map(|flight| &mut flight.jobs);
-        let mut all = self.queued.iter_mut().chain(&mut self.ready).chain(put_aside).chain(flying);
-        all.find(|job| job.id == id)
+        let waiting = self.queued.iter_mut().chain(&mut self.ready).chain(&mut self.parked);
+        waiting.chain(put_aside).chain(flying).find(|job| job.id == id)
     }
 
     /// Ends what was cancelled and is not being computed at the moment.
@@ -158,9 +171,13 @@ impl<W: World> Runner<W> {
             self.ground(at);
         }
         ended.extend(self.ready.extract_if(.., |job| job.is_cancelled));
+        ended.extend(self.parked.extract_if(.., |job| job.is_cancelled));
         self.figures.cancelled += ended.len() as u64;
+        if !ended.is_empty() {
+            self.unpark();
+        }
         for job in ended {
-            job.end();
+            job.end(Ending::Cancelled, &self.options.keeping);
         }
     }
 
@@ -174,7 +191,7 @@ impl<W: World> Runner<W> {
             let mut job = self.queued.swap_remove(first);
             self.policy.enter(&mut job.claim, self.jobs().map(|job| &job.claim));
             self.waiting.fetch_sub(1, Ordering::Relaxed);
-            match job.admit() {
+            match job.admit(&self.options.keeping) {
                 Ok(is_over) => self.come_back(if is_over { Back::Over(job) } else { Back::Ready(job) }),
                 Err(error) => self.come_back(Back::Failed(job, error)),
             }
@@ -182,8 +199,9 @@ impl<W: World> Runner<W> {
     }
 
     /// Those with a session, but for a pass that is being computed.
-    fn jobs(&self) -> impl Iterator<Item = &Job> {
-        self.ready.iter().chain(self.flights.iter().flat_map(|flight| &flight.jobs))
+    pub(super) fn jobs(&self) -> impl Iterator<Item = &Job> {
+        let waiting = self.ready.iter().chain(&self.parked);
+        waiting.chain(self.flights.iter().flat_map(|flight| &flight.jobs))
     }
 
     /// The pass of the most urgent session, which may have been put aside; `None` if nobody wants one.
@@ -203,7 +221,7 @@ impl<W: World> Runner<W> {
     }
 
     /// Starts a pass for `leader` and those that may share it.
-    fn start(&mut self, leader: Job) -> Option<Flight> {
+    fn start(&mut self, mut leader: Job) -> Option<Flight> {
         if self.flights.len() >= MOST_FLIGHTS - 1 {
             let (policy, now) = (self.policy, self.now());
             if let Some((lowest, _)) = best(&self.flights, |flight| -flight.rank(&policy, now)) {
@@ -211,22 +229,47 @@ impl<W: World> Runner<W> {
             }
         }
         let model = Arc::clone(&leader.model);
-        let pass = self.stations.pass(&model, self.options.batch);
-        let station = self.stations.of(&model);
-        let chunk = self.policy.chunk(pass.batch(), station.token_layer);
-        match Flight::start(leader, &mut self.ready, pass, chunk, station, &self.team) {
-            Ok(flight) => Some(flight),
-            Err(failure) => {
-                let Failure { leader, error, pass } = *failure;
+        loop {
+            if std::mem::take(&mut leader.is_evicted) {
+                leader.refill(&self.options.keeping);
+            }
+            let keeping = &self.options.keeping;
+            let started = match self.stations.pass(&model, self.options.batch, &keeping.budget) {
+                Ok(pass) => {
+                    let station = self.stations.of(&model);
+                    let chunk = self.policy.chunk(pass.batch(), station.token_layer);
+                    Flight::start(leader, &mut self.ready, pass, chunk, station, &self.team)
+                }
+                Err(error) => Err(Box::new(Failure { leader, error, pass: None })),
+            };
+            let failure = match started {
+                Ok(flight) => return Some(flight),
+                Err(failure) => *failure,
+            };
+            if let Some(pass) = failure.pass {
                 self.stations.keep(&model, pass);
-                self.come_back(Back::Failed(leader, error));
-                None
+            }
+            leader = failure.leader;
+            let Some(needed) = failure.error.is_short_of() else {
+                self.come_back(Back::Failed(leader, failure.error));
+                return None;
+            };
+            match self.find_room(&leader, needed) {
+                Room::Made => {}
+                Room::Later => {
+                    self.park(leader);
+                    return None;
+                }
+                Room::Never => {
+                    self.come_back(Back::Failed(leader, failure.error));
+                    return None;
+                }
             }
         }
     }
 
     /// Gives up a pass that is put aside: its sessions are as they were before it.
-    fn ground(&mut self, at: usize) {
+    pub(super) fn ground(&mut self, at: usize) {
         let flight = self.flights.swap_remove(at);
         self.stations.keep(&flight.model(), flight.pass);
         self.ready.extend(flight.jobs);
@@ -279,13 +322,15 @@ impl<W: World> Runner<W> {
     fn land(&mut self, model: &Arc<Model>, flight: Flight) {
         let (tokens, members) = (flight.pass.len(), flight.jobs.len());
         let station = self.stations.of(model);
-        let (outcomes, time, pass) = flight.land(model, &self.team, station);
+        let budget = &self.options.keeping.budget;
+        let (outcomes, time, pass) = flight.land(model, &self.team, station, budget);
         self.stations.keep(model, pass);
         self.note_pass(tokens, members, time);
         let now = self.now();
         for mut outcome in outcomes {
-            if let Back::Ready(job) = &mut outcome {
+            if let Back::Ready(job) | Back::Over(job) = &mut outcome {
                 job.claim.waiting_since = now;
+                job.keep(&self.options.keeping);
             }
             self.come_back(outcome);
         }
@@ -296,13 +341,20 @@ impl<W: World> Runner<W> {
             Back::Ready(job) => self.ready.push(job),
             Back::Over(job) => {
                 self.figures.ended += 1;
-                self.figures.reused_tokens += job.end() as u64;
+                self.figures.reused_tokens += job.end(Ending::Done, &self.options.keeping) as u64;
+                self.unpark();
             }
             Back::Failed(job, error) => {
                 self.figures.failed += 1;
-                job.fail(error);
+                job.fail(error, &self.options.keeping);
+                self.unpark();
             }
         }
+    }
+
+    /// Takes note that a session gave its memory to another.
+    pub(super) fn note_eviction(&mut self) {
+        self.figures.evicted += 1;
     }
 
     /// Takes note of a layer for whoever asks how long a newcomer waits.
@@ -343,7 +395,7 @@ impl<W: World> Runner<W> {
 }
 
 /// The index and value of the item of the highest value, the first of several.
-fn best<T>(items: &[T], value: impl Fn(&T) -> f64) -> Option<(usize, f64)> {
+pub(super) fn best<T>(items: &[T], value: impl Fn(&T) -> f64) -> Option<(usize, f64)> {
     let valued = items.iter().map(value).enumerate();
     valued.reduce(|best, next| if next.1 > best.1 { next } else { best })
 }

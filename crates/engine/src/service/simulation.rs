@@ -11,7 +11,7 @@ use model::Model;
 use proptest::prelude::*;
 use testkit::TinyOptions;
 
-use super::jobs::{Job, Task};
+use super::jobs::{Job, Origin, Task};
 use super::runner::{Mail, Runner};
 use super::world::World;
 use super::{RequestId, ServiceFigures, ServiceOptions, Update};
@@ -98,7 +98,8 @@ fn simulate(model: &Arc<Model>, policy: PolicyOptions, requests: &[Asked]) -> (V
         let context = Some(asked.prompt + asked.answer);
         let options = Box::new(SessionOptions { context, limits, ..SessionOptions::default() });
         let prompt = (0..asked.prompt).map(|at| 3 + (at * 7 + index) as u32 % 200).collect();
-        let task = Task::Answer { prompt, options, constraint: None, logprobs: None };
+        let origin = Origin::Prompt(prompt, options);
+        let task = Task::Answer { origin, constraint: None, logprobs: None, journal: None };
         let (theirs, clock) = (Arc::clone(&told), Arc::clone(&clock));
         let sink = Box::new(move |update| {
             let now = Duration::from_nanos(clock.load(Ordering::Relaxed));

@@ -3,8 +3,9 @@
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use model::Model;
+use model::{Budget, Model};
 
+use crate::error::Error;
 use crate::pass::Pass;
 use crate::speculation::PassCosts;
 
@@ -60,8 +61,17 @@ impl Stations {
     }
 
     /// Buffers for a pass of up to `batch` tokens.
-    pub(super) fn pass(&mut self, model: &Arc<Model>, batch: usize) -> Pass {
-        self.of(model).spare.pop().unwrap_or_else(|| Pass::new(model, batch))
+    ///
+    /// # Errors
+    /// [`Error::Model`] if the budget has no room for them.
+    pub(super) fn pass(&mut self, model: &Arc<Model>, batch: usize, budget: &Budget) -> Result<Pass, Error> {
+        let spare = self.of(model).spare.pop();
+        spare.map_or_else(|| Pass::within(model, batch, budget), Ok)
+    }
+
+    /// Gives the buffers back that nobody uses; `false` if there were none.
+    pub(super) fn drop_spare(&mut self) -> bool {
+        self.0.iter_mut().map(|station| station.spare.drain(..).count()).sum::<usize>() > 0
     }
 
     /// Takes buffers back.

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use model::Model;
+use model::{Budget, Model};
 use serde::{Deserialize, Serialize};
 
 use super::{EndReason, Session, SessionOptions};
@@ -51,6 +51,7 @@ impl Session {
         model: Arc<Model>,
         draft_model: Option<Arc<Model>>,
         state: SessionState,
+        budget: &Budget,
     ) -> Result<Session, Error> {
         let SessionState { model: identity, options, tokens, answer, random } = state;
         if identity != model.identity() {
@@ -60,7 +61,7 @@ impl Session {
             let reason = format!("its answer begins at {answer} of {} tokens", tokens.len());
             return Err(Error::Saved { reason });
         }
-        let mut session = Session::new(model, draft_model, options)?;
+        let mut session = Session::new(model, draft_model, options, budget)?;
         // The last token sampled needs no place in the cache.
         session.check(tokens.len().saturating_sub(1).max(answer), &tokens)?;
         session.tokens.extend_from_slice(&tokens);
@@ -93,6 +94,11 @@ impl Session {
     /// Has `store` remember what is computed.
     pub fn keep(&self, store: &PageStore) {
         store.keep(&self.model, &self.tokens, &self.cache);
+    }
+
+    /// Pages of keys and values that are full.
+    pub(crate) fn full_pages(&self) -> usize {
+        self.cache.full_pages().len()
     }
 
     /// What the next draws follow from.
