@@ -22,6 +22,8 @@ pub(crate) enum Failure {
     #[error(transparent)]
     Import(#[from] import::Error),
     #[error(transparent)]
+    Server(#[from] server::Error),
+    #[error(transparent)]
     Compress(#[from] compress::Error),
     /// A library's error together with the file it is about.
     #[error("{}: {error}", path.display())]
@@ -67,7 +69,9 @@ impl Failure {
     pub(crate) fn exit_code(&self) -> ExitCode {
         match self {
             Failure::OutputClosed => ExitCode::SUCCESS,
-            Failure::Usage(_) | Failure::Engine(engine::Error::Setting { .. }) => ExitCode::from(2),
+            Failure::Usage(_)
+            | Failure::Engine(engine::Error::Setting { .. })
+            | Failure::Server(server::Error::KeyRequired { .. } | server::Error::BadKey) => ExitCode::from(2),
             _ => ExitCode::FAILURE,
         }
     }

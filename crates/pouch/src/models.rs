@@ -89,11 +89,16 @@ pub(crate) fn find(hub: &Hub, reference: &str) -> Result<PathBuf, Failure> {
 pub(crate) fn open(reference: &str, team: &Team, printer: &Printer) -> Result<Arc<Model>, Failure> {
     let hub = hub()?;
     let path = fetch(&hub, reference, printer)?;
-    let model = open_file(&hub, &path, team, printer)?;
-    Ok(Arc::new(model))
+    open_file(&hub, &path, team, printer)
 }
 
-fn open_file(hub: &Hub, path: &Path, team: &Team, printer: &Printer) -> Result<Model, Failure> {
+/// Opens the model at `path`, as [`open`] does.
+pub(crate) fn open_file(
+    hub: &Hub,
+    path: &Path,
+    team: &Team,
+    printer: &Printer,
+) -> Result<Arc<Model>, Failure> {
     let bar = std::cell::OnceCell::new();
     let progress = |done: u64, total: u64| {
         let bar = bar.get_or_init(|| printer.bar("preparing the weights", Some(total), Unit::Bytes));
@@ -112,5 +117,5 @@ fn open_file(hub: &Hub, path: &Path, team: &Team, printer: &Printer) -> Result<M
     if !model.tokenizer.pre_tokenizer_is_known() {
         printer.warning("the file's rules for cutting text into words are not known; common ones are used");
     }
-    Ok(model)
+    Ok(Arc::new(model))
 }

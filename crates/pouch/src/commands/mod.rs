@@ -11,6 +11,7 @@ mod pack;
 mod pull;
 mod rm;
 mod run;
+mod serve;
 mod tokenize;
 
 use crate::errors::Failure;
@@ -21,6 +22,7 @@ use crate::printer::Printer;
 pub(crate) enum Command {
     Run(run::Arguments),
     Chat(chat::Arguments),
+    Serve(serve::Arguments),
     Pull(pull::Arguments),
     List(list::Arguments),
     Rm(rm::Arguments),
@@ -38,6 +40,7 @@ impl Command {
         match self {
             Command::Run(arguments) => run::run(arguments, printer),
             Command::Chat(arguments) => chat::run(arguments, printer),
+            Command::Serve(arguments) => serve::run(arguments, printer),
             Command::Pull(arguments) => pull::run(arguments, printer),
             Command::List(arguments) => list::run(arguments, printer),
             Command::Rm(arguments) => rm::run(arguments, printer),

@@ -9,5 +9,7 @@ mod errors;
 mod help;
 mod objects;
 mod run;
+#[cfg(unix)]
+mod serve;
 mod store;
 mod support;

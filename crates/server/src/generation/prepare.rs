@@ -1,0 +1,135 @@
+//! From an [`Ask`] to what the engine wants: tokens, options, constraints. All of it computes, so none of it belongs on the
+//! threads that serve connections.
+
+use std::time::SystemTime;
+
+use engine::{Constraint, DEFAULT_CONTEXT, Limits, SessionOptions, Speculation, encode_prompt};
+use model::KvType;
+use text::Render;
+
+use super::ask::{Ask, Prompt};
+use super::form::{self, Held};
+use crate::api_error::ApiError;
+use crate::models::Loaded;
+
+/// A request in the engine's terms.
+pub(super) struct Prepared {
+    pub(super) prompt: Vec<u32>,
+    pub(super) options: SessionOptions,
+    /// One a choice.
+    pub(super) forms: Vec<Held>,
+}
+
+/// What all requests of a server have in common.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Common {
+    /// Tokens that a prompt and its answer may have together; the model's own context or the usual one if `None`.
+    pub(crate) context: Option<usize>,
+    pub(crate) kv_type: KvType,
+}
+
+/// # Errors
+/// What the request has wrong: a conversation that the template refuses, a prompt longer than the context, a bad schema.
+pub(super) fn prepare(common: Common, loaded: &Loaded, ask: &Ask) -> Result<Prepared, ApiError> {
+    let model = &loaded.model;
+    let prompt = tokens(loaded, ask)?;
+    let trained = model.config.context;
+    let most = common.context.unwrap_or(DEFAULT_CONTEXT.min(trained));
+    let context = ask.context.unwrap_or(most).min(most);
+    let room = context.saturating_sub(prompt.len());
+    if room == 0 {
+        let message = format!(
+            "the prompt has {} tokens, and {context} fit together with the answer: shorten it, or start the server with a larger --context",
+            prompt.len()
+        );
+        return Err(ApiError::invalid(message).with_code("context_length_exceeded"));
+    }
+    if let Some((token, _)) = ask.bias.iter().find(|(token, _)| *token as usize >= model.config.vocabulary) {
+        let message = format!("token {token} is outside the vocabulary of {}", model.config.vocabulary);
+        return Err(ApiError::field("logit_bias", message));
+    }
+    let form = || -> Result<Held, ApiError> {
+        let held = form::of(loaded, ask)?;
+        Ok(Held { constraint: Biased::around(held.constraint, &ask.bias), ..held })
+    };
+    Ok(Prepared {
+        prompt,
+        options: SessionOptions {
+            context: None,
+            kv_type: common.kv_type,
+            sampler: ask.sampler.clone(),
+            limits: Limits {
+                max_tokens: Some(ask.max_tokens.unwrap_or(room).min(room)),
+                stop: ask.stop.clone(),
+                ignore_end: false,
+            },
+            speculation: Speculation::default(),
+            shown: form::shown(loaded, ask),
+        },
+        forms: (0..ask.choices).map(|_| form()).collect::<Result<_, _>>()?,
+    })
+}
+
+/// The prompt's tokens.
+fn tokens(loaded: &Loaded, ask: &Ask) -> Result<Vec<u32>, ApiError> {
+    let model = &loaded.model;
+    let tokens = match &ask.prompt {
+        Prompt::Tokens(tokens) => {
+            let vocabulary = model.config.vocabulary;
+            if let Some(token) = tokens.iter().find(|&&token| token as usize >= vocabulary) {
+                let message = format!("token {token} is outside the vocabulary of {vocabulary}");
+                return Err(ApiError::field("prompt", message));
+            }
+            tokens.clone()
+        }
+        Prompt::Text(text) => encode_prompt(&model.tokenizer, text, false),
+        Prompt::Messages { messages, variables } => {
+            let (messages, tools) = form::conversation(loaded, ask, messages)?;
+            let render = Render {
+                add_generation_prompt: true,
+                tools,
+                variables: variables.clone(),
+                now: Some(SystemTime::now()),
+            };
+            let text = model.chat_template.render(&messages, render)?;
+            encode_prompt(&model.tokenizer, &text, true)
+        }
+    };
+    match tokens.is_empty() {
+        // Nothing to go on from: the beginning of a text, for models that have a token for it.
+        true => match model.tokenizer.bos() {
+            Some(bos) => Ok(vec![bos]),
+            None => Err(ApiError::field("prompt", "the prompt is empty")),
+        },
+        false => Ok(tokens),
+    }
+}
+
+/// Adds to the logits of some tokens before another constraint, if there is one, has its say.
+#[derive(Debug)]
+struct Biased {
+    bias: Vec<(u32, f32)>,
+    inner: Option<Box<dyn Constraint>>,
+}
+
+impl Biased {
+    fn around(inner: Option<Box<dyn Constraint>>, bias: &[(u32, f32)]) -> Option<Box<dyn Constraint>> {
+        match bias {
+            [] => inner,
+            bias => Some(Box::new(Biased { bias: bias.to_vec(), inner })),
+        }
+    }
+}
+
+impl Constraint for Biased {
+    fn mask(&mut self, logits: &mut [f32]) -> Result<(), engine::Error> {
+        for &(token, bias) in &self.bias {
+            logits[token as usize] += bias;
+        }
+        self.inner.as_mut().map_or(Ok(()), |inner| inner.mask(logits))
+    }
+
+    fn accept(&mut self, token: u32) -> Result<bool, engine::Error> {
+        self.inner.as_mut().map_or(Ok(false), |inner| inner.accept(token))
+    }
+}

@@ -1,0 +1,216 @@
+//! The models by name: opened when somebody asks for one, closed when another needs the memory.
+//!
+//! Opening takes seconds and happens on a thread of its own: whoever asked waits, requests of other models go on. The weights
+//! count against the budget; where they do not fit, models that nobody uses are closed, the one whose last use is longest
+//! ago first.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use grammar::Grammars;
+use model::{Budget, Grant, Model};
+use tokio::sync::Mutex;
+
+use crate::api_error::ApiError;
+use crate::card::Card;
+use crate::error::Error;
+
+/// What the budget is told that weights are.
+const WEIGHTS: &str = "weights";
+
+/// The name that always stands for the first model.
+const DEFAULT: &str = "default";
+
+/// A model that clients may ask for.
+#[derive(Debug)]
+pub struct ModelFile {
+    /// The name it goes by.
+    pub name: String,
+    /// Other names for it, where they are no model's own.
+    pub aliases: Vec<String>,
+    /// The file, or its first part.
+    pub path: PathBuf,
+    /// Where what is computed from the file is kept.
+    pub cache_folder: Option<PathBuf>,
+    /// The model, if it is open already.
+    pub open: Option<Arc<Model>>,
+}
+
+/// All models that can be asked for.
+pub(crate) struct Models {
+    entries: Vec<Arc<Entry>>,
+    /// What weights take counts against it.
+    budget: Budget,
+    /// Counts uses, to tell which is longest ago.
+    clock: AtomicU64,
+}
+
+/// One of them.
+pub(crate) struct Entry {
+    pub(crate) card: Card,
+    aliases: Vec<String>,
+    path: PathBuf,
+    cache_folder: Option<PathBuf>,
+    /// Locked while it is being opened.
+    slot: Mutex<Option<Arc<Loaded>>>,
+    last_use: AtomicU64,
+}
+
+/// A model in memory. Whoever works with it holds an `Arc`, which is what keeps it from being closed.
+pub(crate) struct Loaded {
+    pub(crate) name: String,
+    pub(crate) model: Arc<Model>,
+    pub(crate) grammars: Grammars,
+    _memory: Grant,
+}
+
+impl Models {
+    pub(crate) fn new(files: Vec<ModelFile>, budget: Budget) -> Result<Models, Error> {
+        let mut entries: Vec<Arc<Entry>> = Vec::new();
+        for file in files {
+            let card = Card::read(&file.name, &file.path)?;
+            if let Some(other) = entries.iter().find(|entry| entry.is_called(&file.name)) {
+                let (first, second) = (other.path.clone(), file.path);
+                return Err(Error::SameName { name: file.name, first, second });
+            }
+            let loaded = match file.open {
+                Some(model) => Some(Arc::new(Loaded {
+                    name: file.name.clone(),
+                    grammars: Grammars::new(&model.tokenizer),
+                    _memory: budget.take(WEIGHTS, weight_bytes(&model)).map_err(Error::Memory)?,
+                    model,
+                })),
+                None => None,
+            };
+            entries.push(Arc::new(Entry {
+                card,
+                aliases: file.aliases,
+                path: file.path,
+                cache_folder: file.cache_folder,
+                slot: Mutex::new(loaded),
+                last_use: AtomicU64::new(0),
+            }));
+        }
+        match entries.is_empty() {
+            true => Err(Error::NoModel),
+            false => Ok(Models { entries, budget, clock: AtomicU64::new(1) }),
+        }
+    }
+
+    /// All of them, the default first.
+    pub(crate) fn entries(&self) -> &[Arc<Entry>] {
+        &self.entries
+    }
+
+    /// What their weights count against.
+    pub(crate) fn budget(&self) -> &Budget {
+        &self.budget
+    }
+
+    /// The model that goes by `name`; the first if there is none, or `default`.
+    pub(crate) fn find(&self, name: Option<&str>) -> Result<&Arc<Entry>, ApiError> {
+        let name = match name {
+            None | Some("" | DEFAULT) => return Ok(&self.entries[0]),
+            Some(name) => name,
+        };
+        // Ollama's clients add the tag that they take for granted.
+        let plain = name.strip_suffix(":latest").unwrap_or(name);
+        let mut named = self.entries.iter().filter(|entry| entry.is_called(plain));
+        let mut nicknamed = self.entries.iter().filter(|entry| entry.is_also_called(plain));
+        named.next().or_else(|| nicknamed.next()).ok_or_else(|| {
+            let known: Vec<&str> = self.entries.iter().map(|entry| entry.card.name.as_str()).collect();
+            let message =
+                format!("the model {name:?} does not exist; there are {DEFAULT}, {}", known.join(", "));
+            ApiError::not_found("model_not_found", message).with_param("model")
+        })
+    }
+
+    /// The model, opened if it is not yet.
+    pub(crate) async fn get(self: &Arc<Models>, name: Option<&str>) -> Result<Arc<Loaded>, ApiError> {
+        let entry = Arc::clone(self.find(name)?);
+        entry.last_use.store(self.clock.fetch_add(1, Ordering::Relaxed), Ordering::Relaxed);
+        if let Some(loaded) = entry.slot.lock().await.as_ref() {
+            return Ok(Arc::clone(loaded));
+        }
+        // A task of its own, so that the work is not lost when the client that asked first goes away.
+        let models = Arc::clone(self);
+        let opening = tokio::spawn(async move { models.open(&entry).await });
+        opening.await.unwrap_or_else(|_| Err(ApiError::server("model_failed", "opening the model failed")))
+    }
+
+    async fn open(&self, entry: &Arc<Entry>) -> Result<Arc<Loaded>, ApiError> {
+        let mut slot = entry.slot.lock().await;
+        if let Some(loaded) = slot.as_ref() {
+            return Ok(Arc::clone(loaded));
+        }
+        let (path, folder) = (entry.path.clone(), entry.cache_folder.clone());
+        let opened = tokio::task::spawn_blocking(move || {
+            let options = model::Options { cache_folder: folder.as_deref(), ..model::Options::default() };
+            Model::open(&path, &options)
+        });
+        let name = &entry.card.name;
+        let failed = |error: &dyn std::fmt::Display| {
+            ApiError::server("model_failed", format!("the model {name} cannot be opened: {error}"))
+        };
+        let model = match opened.await {
+            Ok(Ok(model)) => Arc::new(model),
+            Ok(Err(error)) => return Err(failed(&error)),
+            Err(error) => return Err(failed(&error)),
+        };
+        let bytes = weight_bytes(&model);
+        let memory = loop {
+            match self.budget.take(WEIGHTS, bytes) {
+                Ok(memory) => break memory,
+                Err(_) if self.close_one() => {}
+                Err(error) => {
+                    let message = format!("the model {name} does not fit: {error}");
+                    return Err(ApiError::unavailable("insufficient_memory", message));
+                }
+            }
+        };
+        let loaded = Arc::new(Loaded {
+            name: name.clone(),
+            grammars: Grammars::new(&model.tokenizer),
+            model,
+            _memory: memory,
+        });
+        *slot = Some(Arc::clone(&loaded));
+        Ok(loaded)
+    }
+
+    /// Closes the model that nobody uses and whose last use is longest ago. Returns whether there was one.
+    fn close_one(&self) -> bool {
+        let idle = self.entries.iter().filter_map(|entry| {
+            // Locked is one that is being opened.
+            let slot = entry.slot.try_lock().ok()?;
+            let is_idle = slot.as_ref().is_some_and(|loaded| Arc::strong_count(loaded) == 1);
+            is_idle.then_some((entry.last_use.load(Ordering::Relaxed), slot))
+        });
+        match idle.min_by_key(|(last_use, _)| *last_use) {
+            Some((_, mut slot)) => slot.take().is_some(),
+            None => false,
+        }
+    }
+}
+
+impl Entry {
+    fn is_called(&self, name: &str) -> bool {
+        self.card.name.eq_ignore_ascii_case(name)
+    }
+
+    fn is_also_called(&self, name: &str) -> bool {
+        self.aliases.iter().any(|alias| alias.eq_ignore_ascii_case(name))
+    }
+
+    /// Whether it is in memory, as far as that can be told without waiting.
+    pub(crate) fn is_loaded(&self) -> bool {
+        self.slot.try_lock().is_ok_and(|slot| slot.is_some())
+    }
+}
+
+/// What a model's weights count.
+fn weight_bytes(model: &Model) -> usize {
+    let memory = model.memory();
+    memory.weights + memory.embedding
+}
