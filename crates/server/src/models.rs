@@ -62,6 +62,8 @@ pub(crate) struct Loaded {
     pub(crate) name: String,
     pub(crate) model: Arc<Model>,
     pub(crate) grammars: Grammars,
+    /// What its weights count.
+    pub(crate) bytes: usize,
     _memory: Grant,
 }
 
@@ -78,6 +80,7 @@ impl Models {
                 Some(model) => Some(Arc::new(Loaded {
                     name: file.name.clone(),
                     grammars: Grammars::new(&model.tokenizer),
+                    bytes: weight_bytes(&model),
                     _memory: budget.take(WEIGHTS, weight_bytes(&model)).map_err(Error::Memory)?,
                     model,
                 })),
@@ -169,14 +172,15 @@ impl Models {
                 }
             }
         };
-        let loaded = Arc::new(Loaded {
-            name: name.clone(),
-            grammars: Grammars::new(&model.tokenizer),
-            model,
-            _memory: memory,
-        });
+        let grammars = Grammars::new(&model.tokenizer);
+        let loaded = Arc::new(Loaded { name: name.clone(), grammars, bytes, model, _memory: memory });
         *slot = Some(Arc::clone(&loaded));
         Ok(loaded)
+    }
+
+    /// Closes models that nobody uses as long as less than `bytes` are free.
+    pub(crate) fn make_room(&self, bytes: usize) {
+        while self.budget.limit() - self.budget.used() < bytes && self.close_one() {}
     }
 
     /// Closes the model that nobody uses and whose last use is longest ago. Returns whether there was one.
