@@ -376,7 +376,8 @@ impl Session {
 
     /// How much of the prompt is computed, and how much there is.
     pub(crate) fn prefilled(&self) -> (usize, usize) {
-        (self.cache.len().min(self.turn.answer) - self.turn.prompt, self.prompt_len())
+        // Less than was found computed may be left of it, where the memory went to somebody else.
+        (self.cache.len().min(self.turn.answer).saturating_sub(self.turn.prompt), self.prompt_len())
     }
 
     /// Why no further token may be computed, if so.

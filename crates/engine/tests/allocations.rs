@@ -83,8 +83,8 @@ fn decoding_allocates_nothing() {
             };
             let mut length: usize = 70;
             let mut round = || {
-                // The session's cache and the draft model's begin a page, which takes an allocation, and where guesses
-                // come to nothing it is taken back and begun again. Between this and the next page there is none.
+                // The session's cache begins a page, which takes an allocation, and where guesses come to nothing it is taken
+                // back and begun again. Between this and the next page there is none.
                 length = length.next_multiple_of(PAGE) + 10;
                 reach(length);
                 length += PAGE - 20;
@@ -92,9 +92,11 @@ fn decoding_allocates_nothing() {
             };
             let rounds: [usize; 5] = std::array::from_fn(|_| round());
             // A thread makes its own buffer when it first takes a piece of work that needs one. Which thread takes which
-            // piece is chance, so that may come late, but it comes once.
+            // piece is chance, so that may come late, but it comes once. And the draft model, which is not always asked, catches
+            // up at any time: its cache then begins up to six pages, and the list of them grows once.
+            let most = 2 * THREADS + 7;
             let what = format!("{architecture}, type {type_id}, {sampler:?}: {rounds:?}");
-            assert!(rounds.contains(&0) && rounds.iter().sum::<usize>() <= 2 * THREADS, "{what}");
+            assert!(rounds.contains(&0) && rounds.iter().sum::<usize>() <= most, "{what}");
             assert!(session.tokens().len() > PAGE * rounds.len(), "{what}");
         }
     }

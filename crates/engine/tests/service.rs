@@ -7,10 +7,11 @@ use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use engine::{
-    Choice, Class, EndReason, Error, Figures, Pooling, Request, RequestId, SamplerOptions, Service,
-    ServiceOptions, SessionOptions, Sharing, Speculation, Update, generate,
+    Choice, Class, EndReason, Error, Figures, Journal, JournalEntry, Keeping, PageStore, Pooling, Request,
+    RequestId, SamplerOptions, Service, ServiceOptions, SessionOptions, Sharing, Speculation, StoreOptions,
+    Update, generate,
 };
-use model::Model;
+use model::{Budget, KvCache, KvType, Model};
 
 use common::{open, options};
 use testkit::TinyOptions;
@@ -141,18 +142,32 @@ fn cancelling_ends_a_request_wherever_it_is() {
     let model = model();
     let service = service(ServiceOptions { most_sessions: 1, batch: 16, ..ServiceOptions::default() });
     let long = || request(&model, prompt(300, 1), options(1, 200), Class::Normal);
-    let (first, first_updates) = submit(&service, long());
+    // The first is held at its first token until it is cancelled, so that it cannot have come to its end.
+    let (sender, first_updates) = channel();
+    let (reached, is_reached) = channel();
+    let (go_on, may_go_on) = channel::<()>();
+    let sink = move |update| {
+        if matches!(update, Update::Tokens { .. }) {
+            let _ = reached.send(());
+            let _ = may_go_on.recv();
+        }
+        drop(sender.send(update));
+    };
+    let first = service.submit(long(), Box::new(sink)).unwrap();
     let (second, second_updates) = submit(&service, long());
     service.cancel(second);
-    let got = outcome(&second_updates);
-    assert!(got.end.is_none() && got.error.is_none() && got.tokens.is_empty());
+    is_reached.recv_timeout(Duration::from_secs(60)).unwrap();
     service.cancel(first);
     service.cancel(first);
-    let got = outcome(&first_updates);
-    assert!(got.error.is_none());
-    assert!(got.end.is_none(), "it had not come to its end");
+    drop(go_on);
+    for (updates, tokens) in [(&first_updates, 1), (&second_updates, 0)] {
+        let got = outcome(updates);
+        assert!(got.end.is_none() && got.error.is_none());
+        assert_eq!(got.tokens.len(), tokens);
+    }
     let (_, third) = submit(&service, request(&model, prompt(5, 1), options(1, 3), Class::Normal));
     assert_eq!(outcome(&third).tokens.len(), 3);
+    service.shutdown();
     assert_eq!(service.figures().cancelled, 2);
 }
 
@@ -244,4 +259,139 @@ fn embeddings_do_not_depend_on_company_or_cut() {
             assert!(difference < 1e-6, "{difference}");
         }
     }
+}
+
+/// A service that computes what it has memory for, a page of which holds 64 positions.
+fn small(pages: usize, store: Option<PageStore>) -> (Service, Budget) {
+    let config = &model().config;
+    let page = KvCache::bytes(config, 64, KvType::F16);
+    let buffers = model::Workspace::new(config, 16).bytes();
+    let budget = Budget::new(pages * page + buffers);
+    let keeping = Keeping { budget: budget.clone(), store, ..Keeping::default() };
+    (service(ServiceOptions { batch: 16, keeping, ..ServiceOptions::default() }), budget)
+}
+
+#[test]
+fn sessions_that_do_not_fit_together_come_to_their_ends_all_the_same() {
+    let model = model();
+    let folder = tempfile::tempdir().unwrap();
+    let on_disk = StoreOptions { folder: Some(folder.path().to_owned()), memory: 1 << 16, disk: 1 << 26 };
+    for store in [None, Some(PageStore::open(on_disk))] {
+        // Each needs three pages at its end.
+        let (service, budget) = small(5, store);
+        let asked: Vec<_> = (0..6u32)
+            .map(|index| {
+                let prompt = prompt(120, index);
+                let request = request(
+                    &model,
+                    prompt.clone(),
+                    options(index.into(), 50),
+                    Class::ALL[index as usize % 3],
+                );
+                (index, prompt, submit(&service, request).1)
+            })
+            .collect();
+        for (index, prompt, updates) in asked {
+            let got = outcome(&updates);
+            assert!(got.error.is_none(), "{:?}", got.error);
+            assert_eq!(got.tokens, alone(&model, &prompt, options(index.into(), 50)).1, "{index}");
+        }
+        assert!(budget.used() <= budget.limit());
+        service.shutdown();
+    }
+}
+
+#[test]
+fn what_exceeds_the_memory_is_refused_with_the_figure() {
+    let model = model();
+    let (service, budget) = small(3, None);
+    let long = request(&model, prompt(500, 1), options(1, 500), Class::Normal);
+    match service.submit(long, Box::new(|_| {})).unwrap_err() {
+        Error::NeverFits { tokens, needed, limit } => {
+            assert_eq!((tokens, limit), (1000, budget.limit()));
+            assert!(needed > limit);
+        }
+        error => panic!("{error}"),
+    }
+    // Room for it on paper, but not beside the buffers: refused when that is known.
+    let beside = request(&model, prompt(250, 1), options(1, 50), Class::Normal);
+    let got = outcome(&submit(&service, beside).1);
+    assert!(got.error.is_some() || got.tokens.len() == 50);
+    let short = request(&model, prompt(20, 1), options(1, 20), Class::Normal);
+    assert_eq!(outcome(&submit(&service, short).1).tokens.len(), 20);
+}
+
+#[test]
+fn a_beginning_that_was_computed_is_not_computed_again() {
+    let model = model();
+    let store = PageStore::open(StoreOptions { memory: 1 << 24, ..StoreOptions::default() });
+    let keeping = Keeping { store: Some(store), ..Keeping::default() };
+    let service = service(ServiceOptions { keeping, ..ServiceOptions::default() });
+    let system = prompt(200, 1);
+    for (index, reused) in [(0u32, 0), (1, 192), (2, 192)] {
+        let text = [system.clone(), prompt(9, 5 + index)].concat();
+        let request = request(&model, text.clone(), options(index.into(), 10), Class::Normal);
+        let got = outcome(&submit(&service, request).1);
+        assert_eq!((got.figures.reused_tokens, got.figures.prompt_tokens), (reused, 209 - reused));
+        assert_eq!(got.tokens, alone(&model, &text, options(index.into(), 10)).1);
+    }
+}
+
+#[test]
+fn answers_outlive_the_service() {
+    let model = model();
+    let folder = tempfile::tempdir().unwrap();
+    let (text, tokens) = alone(&model, &prompt(100, 1), options(7, 400));
+    let mut parts = 0;
+    for attempt in 0.. {
+        let (journal, recovered) = Journal::open(folder.path()).unwrap();
+        let keeping = Keeping { journal: Some(journal), ..Keeping::default() };
+        let service = service(ServiceOptions { keeping, ..ServiceOptions::default() });
+        let (sender, updates) = channel();
+        let mut told = 0;
+        let sink = Box::new(move |update| {
+            if let Update::Tokens { tokens, .. } = &update {
+                told += tokens.len();
+                // Long enough for the service to be told to stop before it comes to the end of the answer.
+                let is_time = attempt < 3 && told >= 60 * (attempt + 1);
+                std::thread::sleep(Duration::from_millis(if is_time { 50 } else { 0 }));
+            }
+            drop(sender.send(update));
+        });
+        if attempt == 0 {
+            let mut request = request(&model, prompt(100, 1), options(7, 400), Class::Normal);
+            request.journal = Some(JournalEntry::new("one".to_owned(), "its meta".into()));
+            service.submit(request, sink).unwrap();
+        } else {
+            let [one] = &recovered[..] else { panic!("{recovered:?}") };
+            assert_eq!((one.id.as_str(), &one.meta), ("one", &"its meta".into()));
+            if let Some(ended) = &one.outcome {
+                assert_eq!(*ended, engine::Outcome::Ended(EndReason::MaxTokens));
+                assert_eq!(one.state.tokens[one.state.answer..], tokens);
+                break;
+            }
+            parts += 1;
+            let class = Class::Normal;
+            service.resume(Arc::clone(&model), one.clone(), class, None, None, sink).unwrap();
+        }
+        // Stopped in the middle of its answer, a little later each time.
+        let mut seen = String::new();
+        let mut count = 0;
+        for update in &updates {
+            match update {
+                Update::Tokens { text, tokens, .. } => {
+                    seen.push_str(&text);
+                    count += tokens.len();
+                }
+                Update::End { .. } => break,
+                Update::Failed(error) => panic!("{error}"),
+                _ => {}
+            }
+            if count >= 60 * (attempt + 1) && attempt < 3 {
+                service.shutdown();
+            }
+        }
+        assert!(text.starts_with(&seen));
+    }
+    assert!(parts >= 1, "it was stopped before its end");
 }

@@ -50,8 +50,9 @@ fn in_memory(bytes: usize) -> PageStore {
 fn pages(folder: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
     let mut pages: Vec<_> = entries.filter(|path| path.extension().is_some_and(|e| e == "page")).collect();
-    // The first page of a text is the newest.
-    pages.sort_by_key(|path| std::cmp::Reverse(fs::metadata(path).unwrap().modified().unwrap()));
+    // The first page of a text is the newest. Other processes remove pages meanwhile.
+    let modified = |path: &PathBuf| fs::metadata(path).and_then(|metadata| metadata.modified()).ok();
+    pages.sort_by_cached_key(|path| std::cmp::Reverse(modified(path)));
     pages
 }
 

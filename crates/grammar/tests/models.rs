@@ -37,7 +37,7 @@ fn answer(
     };
     let mut session = engine.session(options).expect("a session");
     session.push(&model.tokenizer.encode("Say it:", text::Encode::default())).expect("it fits");
-    session.constrain(constraint);
+    session.constrain(constraint).expect("nothing is said yet");
     generate(&mut engine, &mut session, &AtomicBool::new(false), &mut |_| {}).expect("an answer")
 }
 

@@ -150,7 +150,9 @@ impl ChatTemplate {
     /// The source of the template that renders conversations with tools; empty where it cannot be used.
     pub fn tool_source(&self) -> String {
         let name = if self.has_tool_template { TOOL_TEMPLATE } else { TEMPLATE };
-        self.environment.get_template(name).map_or_else(|_| String::new(), |template| template.source().to_owned())
+        self.environment
+            .get_template(name)
+            .map_or_else(|_| String::new(), |template| template.source().to_owned())
     }
 
     /// The prompt for a conversation, to be encoded with [`crate::Tokenizer::encode_prompt`].

@@ -6,8 +6,9 @@
 
 use std::time::Duration;
 
+use super::Keeping;
 use super::jobs::Job;
-use super::runner::{Runner, best};
+use super::runner::Runner;
 use super::world::World;
 use crate::error::Error;
 
@@ -54,40 +55,38 @@ impl<W: World> Runner<W> {
         }
         let (policy, now) = (self.policy, self.now());
         let is_alone = self.ready.is_empty() && self.flights.is_empty();
-        let holds = |job: &Job| job.kv_bytes() > 0;
-        let least =
-            self.jobs().filter(|job| holds(job)).map(|job| policy.rank(now, &job.claim)).reduce(f64::min);
-        let has_lead = least.is_some_and(|least| policy.rank(now, &leader.claim) > least + LEAD);
-        if least.is_none() && is_alone {
-            return Room::Never;
-        }
+        let holders = self.jobs().filter(|job| job.kv_bytes() > 0);
+        let ranked = holders.map(|job| (job.id, job.claim.class, policy.rank(now, &job.claim)));
+        let Some((id, class, rank)) = ranked.min_by(|a, b| a.2.total_cmp(&b.2)) else {
+            return match is_alone && !self.has_written_pages() {
+                true => Room::Never,
+                false => Room::Later,
+            };
+        };
+        // Without a store all of the victim's text must be computed again: not for a peer, or neither would come to an end.
+        let is_worth = self.options.keeping.store.is_some() || leader.claim.class > class;
+        let is_ahead = is_worth && policy.rank(now, &leader.claim) > rank + LEAD;
         // Where all wait for memory, somebody must give way.
-        if !(has_lead || is_alone) {
+        if !(is_ahead || is_alone) {
             return Room::Later;
         }
-        while let Some(at) =
-            self.flights.iter().position(|flight| flight.rank(&policy, now) <= least.unwrap_or(0.0))
-        {
+        if let Some(at) = self.flights.iter().position(|flight| flight.jobs.iter().any(|job| job.id == id)) {
             self.ground(at);
         }
-        let value = |job: &Job| if holds(job) { -policy.rank(now, &job.claim) } else { f64::NEG_INFINITY };
-        let (ready, parked) = (best(&self.ready, value), best(&self.parked, value));
-        let victim = match (ready, parked) {
-            (Some((at, value)), parked) if parked.is_none_or(|(_, other)| value >= other) => {
-                self.ready.get_mut(at)
-            }
-            (_, Some((at, _))) => self.parked.get_mut(at),
-            _ => None,
-        };
-        match victim.filter(|job| holds(job)) {
-            Some(victim) => {
-                victim.evict();
-                self.note_eviction();
-                Room::Made
-            }
-            // What holds memory is a member of a pass that others have a share in.
-            None => Room::Later,
+        if let Some(victim) = self.find(&mut [], id) {
+            victim.evict();
         }
+        self.note_eviction();
+        Room::Made
+    }
+
+    /// Waits for pages on their way to the disk, which take memory until they are there. Returns whether that freed some.
+    fn has_written_pages(&self) -> bool {
+        let Keeping { budget, store: Some(store), .. } = &self.options.keeping else { return false };
+        let before = budget.used();
+        store.flush();
+        store.make_room(before);
+        budget.used() < before
     }
 
     /// Sets a session aside until there is memory.

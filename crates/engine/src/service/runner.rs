@@ -152,7 +152,7 @@ impl<W: World> Runner<W> {
         }
     }
 
-    fn find<'a>(&'a mut self, flying: &'a mut [Job], id: RequestId) -> Option<&'a mut Job> {
+    pub(super) fn find<'a>(&'a mut self, flying: &'a mut [Job], id: RequestId) -> Option<&'a mut Job> {
         let put_aside = self.flights.iter_mut().flat_map(|flight| &mut flight.jobs);
         let waiting = self.queued.iter_mut().chain(&mut self.ready).chain(&mut self.parked);
         waiting.chain(put_aside).chain(flying).find(|job| job.id == id)
@@ -229,12 +229,16 @@ impl<W: World> Runner<W> {
             }
         }
         let model = Arc::clone(&leader.model);
+        let mut own = None;
         loop {
             if std::mem::take(&mut leader.is_evicted) {
                 leader.refill(&self.options.keeping);
             }
             let keeping = &self.options.keeping;
-            let started = match self.stations.pass(&model, self.options.batch, &keeping.budget) {
+            let pass = own
+                .take()
+                .map_or_else(|| self.stations.pass(&model, self.options.batch, &keeping.budget), Ok);
+            let started = match pass {
                 Ok(pass) => {
                     let station = self.stations.of(&model);
                     let chunk = self.policy.chunk(pass.batch(), station.token_layer);
@@ -246,25 +250,17 @@ impl<W: World> Runner<W> {
                 Ok(flight) => return Some(flight),
                 Err(failure) => *failure,
             };
-            if let Some(pass) = failure.pass {
-                self.stations.keep(&model, pass);
+            (leader, own) = (failure.leader, failure.pass);
+            let room = failure.error.is_short_of().map(|needed| self.find_room(&leader, needed));
+            if room == Some(Room::Made) {
+                continue;
             }
-            leader = failure.leader;
-            let Some(needed) = failure.error.is_short_of() else {
-                self.come_back(Back::Failed(leader, failure.error));
-                return None;
-            };
-            match self.find_room(&leader, needed) {
-                Room::Made => {}
-                Room::Later => {
-                    self.park(leader);
-                    return None;
-                }
-                Room::Never => {
-                    self.come_back(Back::Failed(leader, failure.error));
-                    return None;
-                }
+            own.into_iter().for_each(|pass| self.stations.keep(&model, pass));
+            match room {
+                Some(Room::Later) => self.park(leader),
+                _ => self.come_back(Back::Failed(leader, failure.error)),
             }
+            return None;
         }
     }
 
@@ -395,7 +391,7 @@ impl<W: World> Runner<W> {
 }
 
 /// The index and value of the item of the highest value, the first of several.
-pub(super) fn best<T>(items: &[T], value: impl Fn(&T) -> f64) -> Option<(usize, f64)> {
+fn best<T>(items: &[T], value: impl Fn(&T) -> f64) -> Option<(usize, f64)> {
     let valued = items.iter().map(value).enumerate();
     valued.reduce(|best, next| if next.1 > best.1 { next } else { best })
 }

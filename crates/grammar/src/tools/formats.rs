@@ -19,8 +19,11 @@ pub(super) enum Shape {
 /// How the model learns of the tools and sees earlier calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Prompt {
-    /// The template knows tools, calls and results.
-    Template,
+    /// The template knows tools and results.
+    Template {
+        /// Whether it knows calls too; else they are text.
+        knows_calls: bool,
+    },
     /// The template prints the JSON that stands in the system message's field `tools`; calls are text, results have a role
     /// of this name.
     SystemField {
@@ -58,7 +61,7 @@ const TAGS: Format = Format {
     open: "<tool_call>",
     close: "</tool_call>",
     arguments: "arguments",
-    prompt: Prompt::Template,
+    prompt: Prompt::Template { knows_calls: true },
 };
 
 /// The first that fits is meant; the last fits always.
@@ -113,6 +116,7 @@ const FORMATS: &[Format] = &[
         shape: Shape::List,
         open: "<|tool_call|>",
         close: "",
+        prompt: Prompt::Template { knows_calls: false },
         ..TAGS
     },
     // Everything else: the most common form, explained to the model.

@@ -15,9 +15,11 @@ pub(super) fn prepare(
 ) -> (Vec<Message>, Option<Value>) {
     let is_empty = tools.as_array().is_none_or(Vec::is_empty);
     match format.prompt {
-        Prompt::Template => {
-            let messages = messages.into_iter().map(with_short_ids).collect();
-            (messages, (!is_empty).then(|| wrapped(tools)))
+        Prompt::Template { knows_calls } => {
+            let messages = messages.into_iter().map(with_short_ids);
+            let messages = messages
+                .map(|message| if knows_calls { message } else { with_calls_as_text(format, message) });
+            (messages.collect(), (!is_empty).then(|| wrapped(tools)))
         }
         Prompt::SystemField { result_role } => {
             let mut messages = as_text(format, messages, |result| Message::new(result_role, result));
@@ -75,10 +77,7 @@ fn as_text(format: &Format, messages: Vec<Message>, result: impl Fn(String) -> M
         if is_result {
             message = result(message.content);
         }
-        if let Some(calls) = message.tool_calls.take() {
-            let gap = if message.content.is_empty() { "" } else { "\n" };
-            message.content = format!("{}{gap}{}", message.content, written(format, &calls));
-        }
+        message = with_calls_as_text(format, message);
         match out.last_mut() {
             Some(last) if is_result && follows_result => {
                 last.content = format!("{}\n{}", last.content, message.content);
@@ -88,6 +87,15 @@ fn as_text(format: &Format, messages: Vec<Message>, result: impl Fn(String) -> M
         follows_result = is_result;
     }
     out
+}
+
+/// The message with its calls in its content.
+fn with_calls_as_text(format: &Format, mut message: Message) -> Message {
+    if let Some(calls) = message.tool_calls.take() {
+        let gap = if message.content.is_empty() { "" } else { "\n" };
+        message.content = format!("{}{gap}{}", message.content, written(format, &calls));
+    }
+    message
 }
 
 /// Calls as the model writes them.

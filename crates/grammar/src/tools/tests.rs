@@ -223,6 +223,14 @@ fn templates_that_know_tools_get_them() {
     assert_eq!(tools, Some(weather()));
     let id = messages[1].tool_calls.as_ref().expect("calls")[0]["id"].as_str().expect("an id").to_owned();
     assert!(id.len() == 9 && messages[2].fields["tool_call_id"] == json!(id), "{id}");
+    // One that knows no calls gets them as the model writes them.
+    let (messages, tools) =
+        format("<|tool_call|>").prompt(conversation(), &weather()).expect("a list of tools");
+    assert_eq!((tools, messages[2].role.as_str(), &messages[1].tool_calls), (Some(weather()), "tool", &None));
+    assert_eq!(
+        messages[1].content,
+        "<|tool_call|>[{\"name\": \"weather\", \"arguments\": {\"city\": \"Bern\"}}]"
+    );
     // The responses API leaves out `function`.
     let flat = json!([{"type": "function", "name": "weather", "parameters": {"type": "object", "properties": {"city": {"type": "string"}}}}]);
     assert_eq!(format(HERMES).prompt(Vec::new(), &flat).expect("a list of tools").1, Some(weather()));
