@@ -130,6 +130,12 @@ impl From<engine::Error> for ApiError {
             engine::Error::Token { .. } | engine::Error::Empty => ApiError::field("prompt", message),
             engine::Error::Text(error) => error.into(),
             engine::Error::Busy { .. } => ApiError::busy(message),
+            engine::Error::NeverFits { .. } => {
+                ApiError::field("max_tokens", message).with_code("insufficient_memory")
+            }
+            engine::Error::Model(model::Error::Budget { .. }) => {
+                ApiError::unavailable("insufficient_memory", message)
+            }
             engine::Error::Stopped => ApiError::unavailable("server_stopping", message),
             _ => ApiError::server("engine_failed", message),
         }

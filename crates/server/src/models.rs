@@ -8,8 +8,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use engine::DEFAULT_BATCH;
 use grammar::Grammars;
-use model::{Budget, Grant, Model};
+use model::{Budget, Grant, Model, Workspace};
 use tokio::sync::Mutex;
 
 use crate::api_error::ApiError;
@@ -62,6 +63,8 @@ pub(crate) struct Loaded {
     pub(crate) name: String,
     pub(crate) model: Arc<Model>,
     pub(crate) grammars: Grammars,
+    /// What its weights and the buffers of two passes take, beside which keys and values must fit.
+    pub(crate) bytes: usize,
     _memory: Grant,
 }
 
@@ -78,6 +81,7 @@ impl Models {
                 Some(model) => Some(Arc::new(Loaded {
                     name: file.name.clone(),
                     grammars: Grammars::new(&model.tokenizer),
+                    bytes: weight_bytes(&model) + buffer_bytes(&model),
                     _memory: budget.take(WEIGHTS, weight_bytes(&model)).map_err(Error::Memory)?,
                     model,
                 })),
@@ -169,14 +173,21 @@ impl Models {
                 }
             }
         };
+        let grammars = Grammars::new(&model.tokenizer);
         let loaded = Arc::new(Loaded {
             name: name.clone(),
-            grammars: Grammars::new(&model.tokenizer),
+            grammars,
+            bytes: bytes + buffer_bytes(&model),
             model,
             _memory: memory,
         });
         *slot = Some(Arc::clone(&loaded));
         Ok(loaded)
+    }
+
+    /// Closes models that nobody uses as long as less than `bytes` are free.
+    pub(crate) fn make_room(&self, bytes: usize) {
+        while self.budget.limit() - self.budget.used() < bytes && self.close_one() {}
     }
 
     /// Closes the model that nobody uses and whose last use is longest ago. Returns whether there was one.
@@ -213,4 +224,9 @@ impl Entry {
 fn weight_bytes(model: &Model) -> usize {
     let memory = model.memory();
     memory.weights + memory.embedding
+}
+
+/// What passes take while they are computed: one, and one that was put aside for it.
+fn buffer_bytes(model: &Model) -> usize {
+    2 * Workspace::new(&model.config, DEFAULT_BATCH).bytes()
 }

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use engine::Service;
-use model::{Budget, KvType};
+use engine::{Keeping, Recovered, Service};
+use model::KvType;
 use tokio::runtime::Runtime;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
@@ -15,7 +15,7 @@ use tokio::task::JoinSet;
 use crate::app::App;
 use crate::connections::accept;
 use crate::error::Error;
-use crate::generation::{Active, Common};
+use crate::generation::{Active, Common, resume};
 use crate::limits::Limits;
 use crate::listen::{Listen, Listener};
 use crate::metrics::Metrics;
@@ -48,8 +48,10 @@ pub struct Options {
     pub context: Option<usize>,
     /// The number format of keys and values.
     pub kv_type: KvType,
-    /// What the weights of open models count against, beside what the service counts.
-    pub budget: Budget,
+    /// As the service has it: weights of open models count against its budget too, and its journal has what is to be stored.
+    pub keeping: Keeping,
+    /// What the journal had: it goes on.
+    pub recovered: Vec<Recovered>,
     /// Where conversations and stored responses are kept; nowhere if `None`.
     pub data: Option<PathBuf>,
     /// What clients may ask.
@@ -81,15 +83,18 @@ impl Server {
             return Err(Error::KeyRequired { address });
         }
         let limits = options.limits;
+        let memory = options.keeping.budget.limit();
+        let common = Common { context: options.context, kv_type: options.kv_type, memory };
+        let responses = options.data.as_ref().map(|data| data.join("responses"));
         let app = Arc::new(App {
-            models: Arc::new(Models::new(options.models, options.budget)?),
+            models: Arc::new(Models::new(options.models, options.keeping.budget)?),
             service: options.service,
-            common: Common { context: options.context, kv_type: options.kv_type },
+            common,
             access,
             body_bytes: Semaphore::new(limits.bodies),
             places: Arc::new(Semaphore::new(limits.answers)),
             active: Arc::new(Active::default()),
-            records: Records::new(options.data.as_ref().map(|data| data.join("responses")), limits.responses),
+            records: Records::new(responses, options.keeping.journal, limits.responses),
             metrics: Arc::new(Metrics::default()),
             data: options.data,
             is_stopping: Arc::default(),
@@ -116,6 +121,13 @@ impl Server {
             let accept = accept(listener, router.clone(), app.limits.clone(), places, stopping.clone());
             accepting.spawn_on(accept, runtime.handle());
         }
+        let (resumed, recovered) = (Arc::clone(&app), options.recovered);
+        runtime.spawn(async move {
+            for recovered in recovered {
+                // What cannot go on now stays in the journal for a server that has its model.
+                let _ = resume(&resumed, recovered).await;
+            }
+        });
         Ok(Server { app, runtime, addresses, stop, accepting, connections })
     }
 

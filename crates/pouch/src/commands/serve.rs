@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
-use engine::{Service, ServiceOptions};
+use engine::{Journal, Keeping, PageStore, Recovered, Service, ServiceOptions, StoreOptions};
 use hub::{Hub, Reference};
 use model::Budget;
 use serde::Serialize;
@@ -52,7 +52,7 @@ pub(crate) struct Arguments {
     #[arg(long = "allow-origin", value_name = "ORIGIN", help_heading = ACCESS)]
     origins: Vec<String>,
 
-    /// Memory that the weights of open models may take, such as 1.5GB; others are closed for it [default: no limit]
+    /// Memory that weights, keys and values may take, such as 1.5GB [default: no limit]
     #[arg(long, value_name = "SIZE", value_parser = units::parse_bytes, help_heading = MACHINE)]
     memory: Option<u64>,
 
@@ -63,6 +63,10 @@ pub(crate) struct Arguments {
     /// Where conversations and stored answers are kept [default: the user's data folder]
     #[arg(long, value_name = "FOLDER", help_heading = MACHINE)]
     data: Option<PathBuf>,
+
+    /// Disk that computed beginnings of prompts may take, which spare computing them again
+    #[arg(long, value_name = "SIZE", value_parser = units::parse_bytes, default_value = "1GB", help_heading = MACHINE)]
+    prefix_cache: u64,
 
     #[command(flatten, next_help_heading = MACHINE)]
     compute: Compute,
@@ -78,6 +82,9 @@ const MACHINE: &str = "Machine";
 
 /// The port that local engines usually have.
 const PORT: u16 = 8080;
+
+/// Memory that computed beginnings of prompts may take where there is no limit to memory.
+const PAGES_IN_MEMORY: usize = 512 << 20;
 
 /// The variable that can hold the key.
 const KEY_VARIABLE: &str = "POUCH_API_KEY";
@@ -117,13 +124,21 @@ pub(crate) fn run(arguments: Arguments, printer: &Printer) -> Result<(), Failure
         Some(bytes) => Budget::new(usize::try_from(bytes).unwrap_or(usize::MAX)),
         None => Budget::unlimited(),
     };
-    let threads = arguments.compute.threads.map(usize::from);
-    let service = Service::start(ServiceOptions { threads, ..ServiceOptions::default() })?;
-    let names: Vec<String> = files.iter().map(|file| file.name.clone()).collect();
-    let data = arguments.data.or_else(data::folder);
+    let data = arguments.data.clone().or_else(data::folder);
     if data.is_none() {
         printer.warning("there is no data folder, so conversations are not kept; --data names one");
     }
+    let (journal, recovered) = journal(data.as_deref(), printer);
+    let store = PageStore::open(StoreOptions {
+        folder: Some(hub.settings().cache.join("pages")),
+        memory: PAGES_IN_MEMORY.min(budget.limit() / 8),
+        disk: usize::try_from(arguments.prefix_cache).unwrap_or(usize::MAX),
+    });
+    let keeping = Keeping { budget, store: Some(store), journal };
+    let threads = arguments.compute.threads.map(usize::from);
+    let service =
+        Service::start(ServiceOptions { threads, keeping: keeping.clone(), ..ServiceOptions::default() })?;
+    let names: Vec<String> = files.iter().map(|file| file.name.clone()).collect();
     let server = Server::start(Options {
         models: files,
         service,
@@ -133,7 +148,8 @@ pub(crate) fn run(arguments: Arguments, printer: &Printer) -> Result<(), Failure
         origins: arguments.origins,
         context: arguments.context.map(|context| context as usize),
         kv_type: arguments.compute.kv.into(),
-        budget,
+        keeping,
+        recovered,
         data,
         limits: Limits::default(),
     })?;
@@ -193,6 +209,24 @@ impl Arguments {
             }
         }
         Ok(files)
+    }
+}
+
+/// The journal of stored answers, and those that an earlier server had begun. A folder that cannot be written to, or that
+/// another server uses, leaves only answers that do not outlive this one.
+fn journal(data: Option<&Path>, printer: &Printer) -> (Option<Journal>, Vec<Recovered>) {
+    let Some(folder) = data else { return (None, Vec::new()) };
+    match Journal::open(&folder.join("journal")) {
+        Ok((journal, recovered)) => {
+            if !recovered.is_empty() {
+                printer.note(&format!("{} stored answers go on", recovered.len()));
+            }
+            (Some(journal), recovered)
+        }
+        Err(error) => {
+            printer.warning(&format!("stored answers will not survive a kill: {error}"));
+            (None, Vec::new())
+        }
     }
 }
 

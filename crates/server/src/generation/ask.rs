@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use engine::{Class, SamplerOptions};
 pub(crate) use grammar::ToolChoice;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use text::Message;
 
@@ -51,7 +52,7 @@ pub(crate) enum Prompt {
 }
 
 /// What the answer is to look like.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) enum Form {
     Text,
     /// Any JSON object.

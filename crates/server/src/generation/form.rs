@@ -6,7 +6,7 @@ use grammar::{Calls, ToolFormat, ToolParser};
 use serde_json::Value;
 use text::Message;
 
-use super::ask::{Ask, Form, ToolChoice};
+use super::ask::{Ask, Form, ToolChoice, Tools};
 use crate::api_error::ApiError;
 use crate::models::Loaded;
 
@@ -16,20 +16,30 @@ pub(super) struct Held {
     pub(super) parser: Option<ToolParser>,
 }
 
-/// The form of one answer.
+/// What `form`, `tools` and `bias` of an [`Ask`] mean for one answer.
 ///
 /// # Errors
 /// For schemas and expressions that cannot be held to.
-pub(super) fn of(loaded: &Loaded, ask: &Ask) -> Result<Held, ApiError> {
+pub(super) fn hold(
+    loaded: &Loaded,
+    form: &Form,
+    tools: Option<&Tools>,
+    bias: &[(u32, f32)],
+) -> Result<Held, ApiError> {
+    let held = hold_unbiased(loaded, form, tools)?;
+    Ok(Held { constraint: Biased::around(held.constraint, bias), ..held })
+}
+
+fn hold_unbiased(loaded: &Loaded, form: &Form, tools: Option<&Tools>) -> Result<Held, ApiError> {
     let grammars = &loaded.grammars;
-    let form = match &ask.form {
+    let form = match form {
         Form::Text => None,
         Form::JsonObject => Some(grammars.json_object()),
         Form::JsonSchema(schema) => Some(grammars.json_schema(schema)),
         Form::Regex(pattern) => Some(grammars.regex(pattern)),
     };
     let form = form.transpose().map_err(|error| ApiError::field("response_format", error.to_string()))?;
-    let Some(tools) = &ask.tools else { return Ok(Held { constraint: form, parser: None }) };
+    let Some(tools) = tools else { return Ok(Held { constraint: form, parser: None }) };
     if tools.choice == ToolChoice::None {
         return Ok(Held { constraint: form, parser: None });
     }
@@ -72,4 +82,33 @@ pub(super) fn shown(loaded: &Loaded, ask: &Ask) -> Vec<u32> {
 
 fn tool_error(error: grammar::Error) -> ApiError {
     ApiError::field("tools", error.to_string())
+}
+
+/// Adds to the logits of some tokens before another constraint, if there is one, has its say.
+#[derive(Debug)]
+struct Biased {
+    bias: Vec<(u32, f32)>,
+    inner: Option<Box<dyn Constraint>>,
+}
+
+impl Biased {
+    fn around(inner: Option<Box<dyn Constraint>>, bias: &[(u32, f32)]) -> Option<Box<dyn Constraint>> {
+        match bias {
+            [] => inner,
+            bias => Some(Box::new(Biased { bias: bias.to_vec(), inner })),
+        }
+    }
+}
+
+impl Constraint for Biased {
+    fn mask(&mut self, logits: &mut [f32]) -> Result<(), engine::Error> {
+        for &(token, bias) in &self.bias {
+            logits[token as usize] += bias;
+        }
+        self.inner.as_mut().map_or(Ok(()), |inner| inner.mask(logits))
+    }
+
+    fn accept(&mut self, token: u32) -> Result<bool, engine::Error> {
+        self.inner.as_mut().map_or(Ok(false), |inner| inner.accept(token))
+    }
 }

@@ -9,6 +9,7 @@ mod choice;
 mod form;
 mod prepare;
 mod pump;
+mod resume;
 mod start;
 
 pub(crate) use answer::{Answer, Render, data, respond};
@@ -16,4 +17,5 @@ pub(crate) use ask::{Ask, Form, Prompt, Sampling, ToolChoice, Tools};
 pub(crate) use choice::{Call, Choice, Collected, Usage};
 pub(crate) use prepare::Common;
 pub(crate) use pump::{Event, Finish, STOPPING, Token, What};
+pub(crate) use resume::resume;
 pub(crate) use start::{Active, Cancel, Start, start};

@@ -3,8 +3,8 @@
 
 use std::time::SystemTime;
 
-use engine::{Constraint, DEFAULT_CONTEXT, Limits, SessionOptions, Speculation, encode_prompt};
-use model::KvType;
+use engine::{DEFAULT_CONTEXT, Limits, SessionOptions, Speculation, encode_prompt};
+use model::{KvCache, KvType, PAGE};
 use text::Render;
 
 use super::ask::{Ask, Prompt};
@@ -18,6 +18,8 @@ pub(super) struct Prepared {
     pub(super) options: SessionOptions,
     /// One a choice.
     pub(super) forms: Vec<Held>,
+    /// Bytes that keys and values of one choice take if it gets as long as it may.
+    pub(super) bytes: usize,
 }
 
 /// What all requests of a server have in common.
@@ -26,6 +28,8 @@ pub(crate) struct Common {
     /// Tokens that a prompt and its answer may have together; the model's own context or the usual one if `None`.
     pub(crate) context: Option<usize>,
     pub(crate) kv_type: KvType,
+    /// Bytes that a model's weights, keys and values may take together.
+    pub(crate) memory: usize,
 }
 
 /// # Errors
@@ -48,21 +52,22 @@ pub(super) fn prepare(common: Common, loaded: &Loaded, ask: &Ask) -> Result<Prep
         let message = format!("token {token} is outside the vocabulary of {}", model.config.vocabulary);
         return Err(ApiError::field("logit_bias", message));
     }
-    let form = || -> Result<Held, ApiError> {
-        let held = form::of(loaded, ask)?;
-        Ok(Held { constraint: Biased::around(held.constraint, &ask.bias), ..held })
+    let form = || form::hold(loaded, &ask.form, ask.tools.as_ref(), &ask.bias);
+    let bytes = |tokens: usize| KvCache::bytes(&model.config, tokens, common.kv_type);
+    let memory = common.memory.saturating_sub(loaded.bytes);
+    let max_tokens = match ask.max_tokens {
+        Some(most) => most.min(room),
+        // Who leaves the length to us gets what there is memory for.
+        None => (1..=room).rev().step_by(PAGE).find(|most| bytes(prompt.len() + most) <= memory).unwrap_or(1),
     };
     Ok(Prepared {
+        bytes: bytes(prompt.len() + max_tokens),
         prompt,
         options: SessionOptions {
             context: None,
             kv_type: common.kv_type,
             sampler: ask.sampler.clone(),
-            limits: Limits {
-                max_tokens: Some(ask.max_tokens.unwrap_or(room).min(room)),
-                stop: ask.stop.clone(),
-                ignore_end: false,
-            },
+            limits: Limits { max_tokens: Some(max_tokens), stop: ask.stop.clone(), ignore_end: false },
             speculation: Speculation::default(),
             shown: form::shown(loaded, ask),
         },
@@ -102,34 +107,5 @@ fn tokens(loaded: &Loaded, ask: &Ask) -> Result<Vec<u32>, ApiError> {
             None => Err(ApiError::field("prompt", "the prompt is empty")),
         },
         false => Ok(tokens),
-    }
-}
-
-/// Adds to the logits of some tokens before another constraint, if there is one, has its say.
-#[derive(Debug)]
-struct Biased {
-    bias: Vec<(u32, f32)>,
-    inner: Option<Box<dyn Constraint>>,
-}
-
-impl Biased {
-    fn around(inner: Option<Box<dyn Constraint>>, bias: &[(u32, f32)]) -> Option<Box<dyn Constraint>> {
-        match bias {
-            [] => inner,
-            bias => Some(Box::new(Biased { bias: bias.to_vec(), inner })),
-        }
-    }
-}
-
-impl Constraint for Biased {
-    fn mask(&mut self, logits: &mut [f32]) -> Result<(), engine::Error> {
-        for &(token, bias) in &self.bias {
-            logits[token as usize] += bias;
-        }
-        self.inner.as_mut().map_or(Ok(()), |inner| inner.mask(logits))
-    }
-
-    fn accept(&mut self, token: u32) -> Result<bool, engine::Error> {
-        self.inner.as_mut().map_or(Ok(false), |inner| inner.accept(token))
     }
 }

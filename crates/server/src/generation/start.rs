@@ -3,18 +3,21 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use engine::{Request, RequestId, Service};
-use tokio::sync::mpsc::unbounded_channel;
+use engine::{JournalEntry, Request, RequestId, Service, Sink, Update};
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use super::answer::Answer;
 use super::ask::Ask;
 use super::form::Held;
 use super::prepare::prepare;
-use super::pump::{Translator, pump};
+use super::pump::{Event, Translator, pump};
+use super::resume::Memo;
 use crate::api_error::ApiError;
 use crate::app::App;
 use crate::ids;
 use crate::metrics::Timer;
+use crate::models::Loaded;
 use crate::openai::records::Record;
 
 /// The requests in the engine, by the names that clients know.
@@ -86,14 +89,21 @@ pub(crate) async fn start(app: &Arc<App>, start: Start) -> Result<Answer, ApiErr
         .await
         .unwrap_or_else(|_| Err(ApiError::server("internal_error", "the request could not be prepared")))?;
 
+    app.models.make_room(prepared.bytes.saturating_mul(choices));
+
     let (sender, updates) = unbounded_channel();
     let mut cancel = Cancel::new(&app.service, Vec::with_capacity(choices));
     let mut translators = Vec::with_capacity(choices);
     let prompt_tokens = prepared.prompt.len();
-    app.metrics.accepted(prompt_tokens);
+    if let Some(record) = &record {
+        record.set_prompt_tokens(prompt_tokens);
+    }
+    let memo = record.as_ref().filter(|record| record.is_stored()).map(|_| Memo::of(&loaded, &ask));
     for (choice, Held { constraint, parser }) in prepared.forms.into_iter().enumerate() {
         let mut options = prepared.options.clone();
         options.sampler.seed = options.sampler.seed.wrapping_add(choice as u64);
+        // Of a stored request the first answer is kept.
+        let memo = memo.as_ref().zip(record.as_ref()).filter(|_| choice == 0);
         let request = Request {
             model: Arc::clone(&loaded.model),
             prompt: prepared.prompt.clone(),
@@ -102,34 +112,58 @@ pub(crate) async fn start(app: &Arc<App>, start: Start) -> Result<Answer, ApiErr
             deadline: ask.deadline,
             constraint,
             logprobs: ask.logprobs,
+            journal: memo.map(|(memo, record)| JournalEntry::new(id.clone(), memo.with(record))),
         };
         let timer = Timer::start(Arc::clone(&app.metrics), ask.class);
         translators.push(Translator::new(Arc::clone(&loaded), parser, timer, Arc::clone(&app.is_stopping)));
-        let sender = sender.clone();
-        // On the engine's thread, which waits for nobody: the channel takes all that comes.
-        let sink = Box::new(move |update| {
-            let _ = sender.send((choice, update));
-        });
-        cancel.requests.push(app.service.submit(request, sink)?);
+        cancel.requests.push(app.service.submit(request, sink(&sender, choice))?);
     }
     drop(sender);
-
+    app.metrics.accepted(prompt_tokens);
     if let Some(record) = &record {
-        record.set_prompt_tokens(prompt_tokens);
         app.records.keep(record);
     }
-    app.active.lock().insert(id.clone(), cancel.requests.clone());
-    let (reader, events) = unbounded_channel();
-    let (active, name) = (Arc::clone(&app.active), id.clone());
-    tokio::spawn(async move {
-        // Holds the model and a place until the last answer is over.
-        let (_loaded, _places) = (Arc::clone(&loaded), places);
-        pump(updates, translators, record, reader).await;
-        active.lock().remove(&name);
-    });
+    let model = loaded.name.clone();
+    let running = Running { loaded, places, updates, translators, record, requests: cancel.requests.clone() };
+    let events = running.go(app, &id);
     if goes_on {
         cancel.requests.clear();
     }
-    let model = app.models.find(ask.model.as_deref())?.card.name.clone();
     Ok(Answer { id, model, created: ids::now(), prompt_tokens, choices, events, _cancel: cancel })
+}
+
+/// What takes one answer's updates: on the engine's thread, which waits for nobody; the channel takes all that comes.
+pub(super) fn sink(sender: &UnboundedSender<(usize, Update)>, choice: usize) -> Sink {
+    let sender = sender.clone();
+    Box::new(move |update| {
+        // Nobody waits any more.
+        let _ = sender.send((choice, update));
+    })
+}
+
+/// Answers that the engine makes, and everything that they need until they are over.
+pub(super) struct Running {
+    pub(super) loaded: Arc<Loaded>,
+    pub(super) places: OwnedSemaphorePermit,
+    pub(super) updates: UnboundedReceiver<(usize, Update)>,
+    pub(super) translators: Vec<Translator>,
+    pub(super) record: Option<Arc<Record>>,
+    pub(super) requests: Vec<RequestId>,
+}
+
+impl Running {
+    /// Has their events told, under the name that clients know.
+    pub(super) fn go(self, app: &App, id: &str) -> UnboundedReceiver<Event> {
+        let Running { loaded, places, updates, translators, record, requests } = self;
+        app.active.lock().insert(id.to_owned(), requests);
+        let (reader, events) = unbounded_channel();
+        let (active, id) = (Arc::clone(&app.active), id.to_owned());
+        tokio::spawn(async move {
+            pump(updates, translators, record, reader).await;
+            active.lock().remove(&id);
+            // Until here the model must not be closed.
+            drop((loaded, places));
+        });
+        events
+    }
 }

@@ -13,5 +13,6 @@ pub(crate) mod responses;
 mod responses_types;
 mod shared;
 
-pub(crate) use messages::role;
+pub(crate) use messages::{chosen, role};
+pub(crate) use responses::choice_body;
 pub(crate) use shared::OneOrMany;

@@ -2,8 +2,10 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use engine::Journal;
 use serde_json::{Value, json};
 use text::Message;
 use tokio::sync::watch;
@@ -24,8 +26,11 @@ pub(crate) struct Record {
     state: Mutex<State>,
     /// The number of events; followers wait for it to rise.
     grown: watch::Sender<usize>,
-    /// Where it goes when it is done, if it is stored.
+    /// Where it goes when it is done, if it is stored, and the journal that has it until then.
     file: Option<PathBuf>,
+    journal: Option<Journal>,
+    /// Whether it was deleted while it was being made.
+    is_gone: AtomicBool,
 }
 
 struct State {
@@ -66,6 +71,8 @@ impl Record {
             state: Mutex::new(state),
             grown: watch::Sender::new(0),
             file: if stored { records.file(id) } else { None },
+            journal: records.journal.clone(),
+            is_gone: AtomicBool::new(false),
         };
         let mut state = record.lock();
         for kind in ["response.created", "response.in_progress"] {
@@ -74,6 +81,17 @@ impl Record {
         }
         drop(state);
         record
+    }
+
+    /// A response that an earlier process had begun, from what [`Record::saved`] gave.
+    pub(crate) fn restore(records: &Records, id: &str, mut saved: Value) -> Record {
+        let messages = saved["messages"].as_array().into_iter().flatten().map(message_from_json).collect();
+        Record::new(records, id, saved["response"].take(), messages, true)
+    }
+
+    /// Whether it outlives the process.
+    pub(crate) fn is_stored(&self) -> bool {
+        self.file.is_some()
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -158,20 +176,28 @@ impl Record {
         }
     }
 
-    /// As it is kept, with the conversation as far as it went.
-    fn saved(&self, messages: &[Message]) -> Value {
-        let messages: Vec<Value> = messages.iter().map(message_to_json).collect();
-        json!({"response": self.body(), "messages": messages})
+    /// The response and the conversation that it answers, as they are kept.
+    pub(crate) fn saved(&self) -> Value {
+        saved(self.body(), &self.messages)
     }
 
-    /// Writes a finished response that was to be stored. The answer has been given already; a full disk only means that
-    /// the next process does not know it.
+    /// Writes a finished response that was to be stored; the journal need not know it from then on. The answer has been
+    /// given already: a full disk only means that the journal keeps it.
     fn save(&self) {
-        if let Some(file) = self.file.clone() {
-            let saved = self.saved(&self.conversation()).to_string();
-            tokio::task::spawn_blocking(move || files::write(&file, saved.as_bytes()));
-        }
+        let Some(file) = self.file.clone().filter(|_| !self.is_gone.load(Ordering::Relaxed)) else { return };
+        let saved = saved(self.body(), &self.conversation()).to_string();
+        let (journal, id) = (self.journal.clone(), self.id.clone());
+        tokio::task::spawn_blocking(move || {
+            if let (Ok(()), Some(journal)) = (files::write(&file, saved.as_bytes()), journal) {
+                journal.remove(&id);
+            }
+        });
     }
+}
+
+fn saved(response: Value, messages: &[Message]) -> Value {
+    let messages: Vec<Value> = messages.iter().map(message_to_json).collect();
+    json!({"response": response, "messages": messages})
 }
 
 impl State {
@@ -228,6 +254,8 @@ pub(crate) struct Records {
     known: Mutex<Known>,
     /// Where those are kept that are to be stored.
     folder: Option<PathBuf>,
+    /// Has those that are to be stored while they are being made.
+    journal: Option<Journal>,
     /// Finished ones that are kept in memory.
     most: usize,
 }
@@ -246,8 +274,20 @@ pub(crate) struct Finished {
 }
 
 impl Records {
-    pub(crate) fn new(folder: Option<PathBuf>, most: usize) -> Records {
-        Records { known: Mutex::default(), folder, most }
+    pub(crate) fn new(folder: Option<PathBuf>, journal: Option<Journal>, most: usize) -> Records {
+        Records { known: Mutex::default(), folder, journal, most }
+    }
+
+    /// Whether a response is kept whole.
+    pub(crate) fn is_on_disk(&self, id: &str) -> bool {
+        self.file(id).is_some_and(|file| file.exists())
+    }
+
+    /// Takes a response out of the journal.
+    pub(crate) fn forget_journal(&self, id: &str) {
+        if let Some(journal) = &self.journal {
+            journal.remove(id);
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Known> {
@@ -298,8 +338,15 @@ impl Records {
         let was_known = {
             let mut known = self.lock();
             known.order.retain(|known| known != id);
-            known.records.remove(id).is_some()
+            known.records.remove(id)
         };
+        if let Some(record) = &was_known {
+            record.is_gone.store(true, Ordering::Relaxed);
+        }
+        let was_known = was_known.is_some();
+        if was_known || ids::is_sound(id) {
+            self.forget_journal(id);
+        }
         let Some(file) = self.file(id) else { return was_known };
         let removed = tokio::task::spawn_blocking(move || std::fs::remove_file(file)).await;
         was_known || removed.is_ok_and(|removed| removed.is_ok())

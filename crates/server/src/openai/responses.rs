@@ -18,7 +18,7 @@ use super::shared::urgency;
 use crate::api_error::{ApiError, ErrorBody};
 use crate::app::App;
 use crate::body::Json;
-use crate::generation::{self, Answer, Ask, Collected, Prompt, Sampling, Start, Usage, ask};
+use crate::generation::{self, Answer, Ask, Collected, Prompt, Sampling, Start, ToolChoice, Usage, ask};
 use crate::ids;
 
 /// A comment is sent after so long without an event.
@@ -163,7 +163,7 @@ async fn wish(app: &App, request: ResponseRequest) -> Result<(Ask, Echo, Vec<Mes
 
 /// The response object with everything that the request says of it.
 pub(crate) fn base(model: &str, ask: &Ask, echo: &Echo) -> Value {
-    use crate::generation::{Form, ToolChoice};
+    use crate::generation::Form;
     let format = match &ask.form {
         Form::JsonObject => json!({"type": "json_object"}),
         Form::JsonSchema(schema) => {
@@ -179,12 +179,7 @@ pub(crate) fn base(model: &str, ask: &Ask, echo: &Echo) -> Value {
         })
     };
     let list = ask.tools.iter().flat_map(|tools| tools.list.as_array()).flatten();
-    let choice = match ask.tools.as_ref().map(|tools| &tools.choice) {
-        None | Some(ToolChoice::Auto) => json!("auto"),
-        Some(ToolChoice::None) => json!("none"),
-        Some(ToolChoice::Required) => json!("required"),
-        Some(ToolChoice::Named(name)) => json!({"type": "function", "name": name}),
-    };
+    let choice = ask.tools.as_ref().map_or_else(|| json!("auto"), |tools| choice_body(&tools.choice));
     json!({
         "object": "response", "created_at": ids::now(), "model": model,
         "background": echo.background, "error": null, "incomplete_details": null,
@@ -195,6 +190,16 @@ pub(crate) fn base(model: &str, ask: &Ask, echo: &Echo) -> Value {
         "text": {"format": format}, "tool_choice": choice,
         "tools": list.map(tool).collect::<Vec<Value>>(), "truncation": "disabled", "usage": null,
     })
+}
+
+/// `tool_choice` as responses tell it.
+pub(crate) fn choice_body(choice: &ToolChoice) -> Value {
+    match choice {
+        ToolChoice::Auto => json!("auto"),
+        ToolChoice::None => json!("none"),
+        ToolChoice::Required => json!("required"),
+        ToolChoice::Named(name) => json!({"type": "function", "name": name}),
+    }
 }
 
 /// Token counts as responses tell them.

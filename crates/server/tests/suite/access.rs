@@ -85,7 +85,8 @@ fn beyond_this_machine_a_key_is_required() {
             origins: Vec::new(),
             context: None,
             kv_type: model::KvType::F16,
-            budget: model::Budget::unlimited(),
+            keeping: engine::Keeping::default(),
+            recovered: Vec::new(),
             data: None,
             limits: Limits::default(),
         }
@@ -127,7 +128,8 @@ fn a_unix_socket_serves_its_owner_alone() {
             origins: Vec::new(),
             context: None,
             kv_type: model::KvType::F16,
-            budget: model::Budget::unlimited(),
+            keeping: engine::Keeping::default(),
+            recovered: Vec::new(),
             data: None,
             limits: Limits::default(),
         })

@@ -134,7 +134,7 @@ fn the_end_of_the_server_cuts_off_what_takes_too_long() {
         })
         .collect();
     let address = server.address;
-    server.stop();
+    drop(server.stop());
     for stream in &mut streams {
         let mut rest = Vec::new();
         let _ = stream.read_to_end(&mut rest);
@@ -150,7 +150,7 @@ fn the_end_of_the_server_lets_short_answers_finish() {
     let server = setup.start();
     let mut stream =
         server.open("/v1/chat/completions", &chat("Hello", &json!({"stream": true, "max_tokens": 60})));
-    server.stop();
+    drop(server.stop());
     let mut rest = String::new();
     stream.read_to_string(&mut rest).unwrap();
     assert!(rest.contains("data: [DONE]"), "{rest}");

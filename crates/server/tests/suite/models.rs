@@ -3,7 +3,7 @@
 use std::io::Write;
 
 use serde_json::{Value, json};
-use testkit::TinyOptions;
+use testkit::{TinyOptions, tiny_model};
 
 use crate::support::{Setup, chat, endless, read};
 
@@ -11,6 +11,17 @@ fn two() -> Setup {
     let mut setup = Setup::new();
     setup.models.push(("other", endless().with_seed(2)));
     setup
+}
+
+/// Two with so many layers that their weights outweigh all buffers, and memory for one and a half of them: for one with its
+/// buffers, keys and values.
+fn two_large() -> (Setup, usize) {
+    let large = |seed| TinyOptions { layers: 40, ..endless().with_seed(seed) };
+    let weights = tiny_model(&large(1)).tensors.iter().map(|(_, data)| data.len()).sum::<usize>();
+    let mut setup = Setup::new();
+    setup.models = vec![("tiny", large(1)), ("other", large(2))];
+    setup.memory = Some(2 * weights);
+    (setup, weights)
 }
 
 fn loaded(models: &Value) -> Vec<bool> {
@@ -41,16 +52,16 @@ fn models_go_by_their_names_and_the_first_is_the_default() {
 
 #[test]
 fn models_are_opened_when_asked_for_and_closed_for_one_another() {
-    let mut setup = two();
-    // Room for one of them.
-    setup.memory = Some(400_000);
+    let (setup, weights) = two_large();
     let server = setup.start();
     let list = || server.get("/v1/models").json();
     assert_eq!(loaded(&list()), [false, false]);
     let first = server.object("/v1/chat/completions", &chat("Hello", &json!({})));
     assert_eq!(loaded(&list()), [true, false]);
-    let bytes = server.get("/pouch/v1/status").json()["memory_bytes"].as_u64().unwrap();
-    assert!((200_000..400_000).contains(&bytes), "{bytes}");
+    let status = server.get("/pouch/v1/status").json();
+    let bytes = status["memory_bytes"].as_u64().unwrap() as usize;
+    assert!((weights / 2..2 * weights).contains(&bytes), "{bytes}");
+    assert_eq!(status["memory_limit_bytes"], 2 * weights);
     server.object("/v1/chat/completions", &chat("Hello", &json!({"model": "other"})));
     assert_eq!(loaded(&list()), [false, true]);
     let again = server.object("/v1/chat/completions", &chat("Hello", &json!({})));
@@ -60,18 +71,28 @@ fn models_are_opened_when_asked_for_and_closed_for_one_another() {
 
 #[test]
 fn a_model_in_use_is_not_closed_and_the_other_is_refused_with_figures() {
-    let mut setup = two();
-    setup.memory = Some(400_000);
+    let (setup, weights) = two_large();
     let server = setup.start();
     let busy =
-        server.open("/v1/chat/completions", &chat("Hello", &json!({"stream": true, "max_tokens": 3500})));
+        server.open("/v1/chat/completions", &chat("Hello", &json!({"stream": true, "max_tokens": 700})));
     let refused = server.post("/v1/chat/completions", &chat("Hello", &json!({"model": "other"})));
     let error = &refused.json()["error"];
     assert_eq!((refused.status, error["code"].as_str()), (503, Some("insufficient_memory")));
-    assert!(error["message"].as_str().unwrap().contains("400000"), "{error}");
+    assert!(error["message"].as_str().unwrap().contains(&(2 * weights).to_string()), "{error}");
     drop(busy);
     server.wait_until("the end", |server| server.server().answers() == 0);
     server.object("/v1/chat/completions", &chat("Hello", &json!({"model": "other"})));
+    let long = server.post("/v1/completions", &json!({"model": "other", "prompt": "x", "max_tokens": 4000}));
+    let error = &long.json()["error"];
+    assert_eq!((long.status, error["code"].as_str()), (400, Some("insufficient_memory")), "{error}");
+    // Who leaves the length to the server gets what there is memory for.
+    let open = json!({"model": "other", "messages": [{"role": "user", "content": "x"}], "temperature": 0});
+    let answer = server.object("/v1/chat/completions", &open);
+    assert!(
+        (100..4000).contains(&answer["usage"]["completion_tokens"].as_u64().unwrap()),
+        "{}",
+        answer["usage"]
+    );
 }
 
 #[test]

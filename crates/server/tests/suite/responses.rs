@@ -207,3 +207,71 @@ fn what_a_request_has_wrong_is_named() {
         (400, Some("invalid_request_error"))
     );
 }
+
+#[test]
+fn what_is_stored_goes_on_after_a_restart_to_the_same_text() {
+    let whole = {
+        let server = Setup::new().start();
+        text(&finished(
+            &server,
+            server.object("/v1/responses", &request(json!({"background": true, "max_output_tokens": 1500})))
+                ["id"]
+                .as_str()
+                .unwrap(),
+        ))
+    };
+    let server = Setup::new().start();
+    let begun = server.object(
+        "/v1/responses",
+        &request(json!({"background": true, "max_output_tokens": 1500, "metadata": {"a": "b"}})),
+    );
+    let id = begun["id"].as_str().unwrap().to_owned();
+    let path = format!("/v1/responses/{id}");
+    server.wait_until("some text", |server| {
+        let output = server.get(&path).json()["output"].clone();
+        output[0]["content"][0]["text"].as_str().is_some_and(|text| text.len() > 20)
+    });
+    let folder = server.stop();
+    let server = Setup::new().start_in(folder);
+    server.wait_until("its return", |server| server.get(&path).status == 200);
+    let done = finished(&server, &id);
+    assert_eq!((done["status"].as_str(), &done["metadata"]), (Some("incomplete"), &json!({"a": "b"})));
+    assert_eq!(text(&done), whole);
+    assert_eq!(done["usage"]["output_tokens"], 1500);
+    // And once it is done the journal need not know it.
+    let journal = server.data().join("journal");
+    server.wait_until("the journal's end", |_| {
+        std::fs::read_dir(&journal).unwrap().flatten().all(|entry| {
+            !std::fs::read(entry.path()).is_ok_and(|bytes| String::from_utf8_lossy(&bytes).contains(&id))
+        })
+    });
+    let server = Setup::new().start_in(server.stop());
+    assert_eq!(text(&server.get(&path).json()), whole);
+}
+
+#[test]
+fn calls_of_a_stored_answer_go_on_after_a_restart() {
+    let parameters = json!({"type": "object", "additionalProperties": false, "required": ["n"], "properties": {"n": {"type": "string", "minLength": 300, "maxLength": 310}}});
+    let fields = json!({
+        "background": true, "tools": [{"type": "function", "name": "count", "parameters": parameters}], "tool_choice": "required",
+        "parallel_tool_calls": false, "max_output_tokens": 3000,
+    });
+    let arguments = |done: &Value| {
+        let call =
+            done["output"].as_array().unwrap().iter().find(|item| item["type"] == "function_call").cloned();
+        call.unwrap_or_else(|| panic!("{done}"))["arguments"].as_str().unwrap().to_owned()
+    };
+    let server = Setup::new().start();
+    let begun = server.object("/v1/responses", &request(fields.clone()));
+    let whole = arguments(&finished(&server, begun["id"].as_str().unwrap()));
+    let begun = server.object("/v1/responses", &request(fields));
+    let id = begun["id"].as_str().unwrap().to_owned();
+    let path = format!("/v1/responses/{id}");
+    server.wait_until("a call", |server| {
+        server.get(&path).json()["output"].to_string().contains("function_call")
+    });
+    let server = Setup::new().start_in(server.stop());
+    server.wait_until("its return", |server| server.get(&path).status == 200);
+    assert_eq!(arguments(&finished(&server, &id)), whole);
+    assert!(serde_json::from_str::<Value>(&whole).unwrap()["n"].as_str().unwrap().chars().count() >= 300);
+}

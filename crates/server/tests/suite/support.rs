@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use engine::{Service, ServiceOptions};
+use engine::{Journal, Keeping, Service, ServiceOptions};
 use model::{Budget, KvType};
 use serde_json::Value;
 use server::{Limits, Listen, ModelFile, Options, Server};
@@ -44,7 +44,15 @@ impl Setup {
     }
 
     pub(crate) fn start(self) -> Running {
-        let folder = tempfile::tempdir().unwrap();
+        self.start_in(tempfile::tempdir().unwrap())
+    }
+
+    /// Starts in a folder that an earlier server may have used.
+    pub(crate) fn start_in(self, folder: tempfile::TempDir) -> Running {
+        let data = folder.path().join("data");
+        let (journal, recovered) = Journal::open(&data.join("journal")).unwrap();
+        let budget = self.memory.map_or_else(Budget::unlimited, Budget::new);
+        let keeping = Keeping { budget, store: None, journal: Some(journal) };
         let file = |(name, options): &(&str, TinyOptions)| {
             let path = folder.path().join(format!("{name}.gguf"));
             tiny_model(options).write(&path);
@@ -56,18 +64,20 @@ impl Setup {
         if self.socket {
             listen.push(Listen::Unix(folder.path().join("pouch.sock")));
         }
+        let computing =
+            ServiceOptions { threads: Some(1), keeping: keeping.clone(), ..ServiceOptions::default() };
         let server = Server::start(Options {
             models,
-            service: Service::start(ServiceOptions { threads: Some(1), ..ServiceOptions::default() })
-                .unwrap(),
+            service: Service::start(computing).unwrap(),
             listen,
             key: self.key.map(str::to_owned),
             hosts: self.hosts,
             origins: self.origins,
             context: None,
             kv_type: KvType::F16,
-            budget: self.memory.map_or_else(Budget::unlimited, Budget::new),
-            data: Some(folder.path().join("data")),
+            keeping,
+            recovered,
+            data: Some(data),
             limits: self.limits,
         });
         let server = server.unwrap();
@@ -129,8 +139,10 @@ impl Running {
         self.server.as_ref().unwrap()
     }
 
-    pub(crate) fn stop(mut self) {
+    /// Stops it and gives its folder back.
+    pub(crate) fn stop(mut self) -> tempfile::TempDir {
         self.server.take().unwrap().stop();
+        std::mem::replace(&mut self.folder, tempfile::tempdir().unwrap())
     }
 
     pub(crate) fn data(&self) -> PathBuf {
