@@ -1,4 +1,4 @@
-//! A program to run: with a cache folder of its own, no network, and tiny models beside it.
+//! A program to run: with folders of its own, no network, and tiny models beside it.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -23,9 +23,13 @@ impl Pouch {
     pub(crate) fn new() -> Pouch {
         let folder = tempfile::tempdir().unwrap();
         let nobody = testkit::server::nobody();
-        let cache = folder.path().join("cache").to_str().unwrap().to_owned();
-        let variables =
-            [("POUCH_CACHE", cache), ("HF_ENDPOINT", nobody.clone()), ("MODELSCOPE_DOMAIN", nobody)];
+        let within = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+        let variables = [
+            ("POUCH_CACHE", within("cache")),
+            ("POUCH_DATA", within("data")),
+            ("HF_ENDPOINT", nobody.clone()),
+            ("MODELSCOPE_DOMAIN", nobody),
+        ];
         Pouch { folder, variables: variables.map(|(name, value)| (name.to_owned(), value)).to_vec() }
     }
 
