@@ -67,9 +67,7 @@ impl Figures {
     pub fn decode_tok_s(&self) -> f64 {
         rate(self.decoded_tokens, self.decode)
     }
-}
 
-impl Figures {
     /// Counts tokens of the answer after the first, of a step that took `time`.
     pub(crate) fn count_decoded(&mut self, count: usize, time: Duration) {
         self.decode += time;

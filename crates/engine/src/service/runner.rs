@@ -384,8 +384,8 @@ impl<W: World> Runner<W> {
             running[job.claim.class as usize] += 1;
             kv_bytes += job.kv_bytes();
         }
-        self.figures =
-            ServiceFigures { queued: self.queued.len(), running, kv_bytes, ..self.figures.clone() };
+        let figures = &mut self.figures;
+        (figures.queued, figures.running, figures.kv_bytes) = (self.queued.len(), running, kv_bytes);
         self.told.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&self.figures);
     }
 }
