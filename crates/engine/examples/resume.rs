@@ -54,7 +54,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
 
     let (journal, _) = Journal::open(&folder.path().join("journal"))?;
-    journal.begin("session", &serde_json::Value::Null, &session);
+    journal.begin("session", &serde_json::Value::Null, &session.state());
     let keeps = (&journal, &memory);
     let (mut plain, mut written) = (Vec::new(), Vec::new());
     for round in 0..ROUNDS {

@@ -132,6 +132,14 @@ pub enum Error {
         /// What the system said.
         source: std::io::Error,
     },
+    /// A session cannot be written down.
+    #[error("it cannot be written down in {path}: {reason}", path = path.display())]
+    NotJournalled {
+        /// The session's file.
+        path: std::path::PathBuf,
+        /// What the system said.
+        reason: String,
+    },
     /// Another process writes sessions down in this folder.
     #[error("the journal {path} is in use by another process: end it, or take another folder", path = path.display())]
     JournalInUse {

@@ -57,7 +57,7 @@ fn written(engine: &mut Engine) -> (PathBuf, Vec<u8>, Vec<u32>, String, HashMap<
     let (journal, recovered) = Journal::open(folder.path()).unwrap();
     assert_eq!(recovered, []);
     let mut session = begin(engine, ANSWER);
-    journal.begin("a/../b", &json!({"model": "tiny"}), &session);
+    journal.begin("a/../b", &json!({"model": "tiny"}), &session.state());
     let mut draws = HashMap::from([(session.tokens().len(), session.state().random)]);
     while !matches!(engine.step(&mut session).unwrap(), Step::End(_)) {
         journal.append("a/../b", &session);
@@ -148,7 +148,7 @@ fn live(folder: &Path) {
         Ok([recovered]) => engine.restore(recovered.state, &store).unwrap(),
         Err(_) => {
             let session = begin(&engine, KILLED_ANSWER);
-            journal.begin("one", &json!(null), &session);
+            journal.begin("one", &json!(null), &session.state());
             session
         }
     };
@@ -211,7 +211,7 @@ fn turns_and_other_histories_are_written_down() {
     };
     let (journal, _) = Journal::open(folder.path()).unwrap();
     journal.append("x", &session);
-    journal.begin("x", &json!([1]), &session);
+    journal.begin("x", &json!([1]), &session.state());
     finish(&mut engine, &mut session);
     journal.append("x", &session);
     journal.end("x", Outcome::Cancelled);
@@ -238,8 +238,8 @@ fn turns_and_other_histories_are_written_down() {
     let (journal, recovered) = restored(&session);
     assert_eq!(recovered.outcome, Some(Outcome::Failed("a reason".to_owned())));
     // Another request under the same id; then none.
-    journal.begin("x", &json!("other"), &session);
-    journal.begin("y", &json!(1), &session);
+    journal.begin("x", &json!("other"), &session.state());
+    journal.begin("y", &json!(1), &session.state());
     journal.flush();
     assert_eq!(journals(folder.path()).len(), 2);
     journal.remove("x");
@@ -248,7 +248,7 @@ fn turns_and_other_histories_are_written_down() {
     let (journal, recovered) = Journal::open(folder.path()).unwrap();
     assert_eq!(recovered.iter().map(|recovered| recovered.id.as_str()).collect::<Vec<_>>(), ["y"]);
     journal.remove("y");
-    journal.begin("y", &json!(2), &session);
+    journal.begin("y", &json!(2), &session.state());
     drop(journal);
     let (_, recovered) = Journal::open(folder.path()).unwrap();
     assert_eq!((recovered.len(), &recovered[0].meta), (1, &json!(2)));
@@ -361,7 +361,7 @@ fn files_of_others_are_left_alone_and_rubbish_is_removed() {
     let folder = tempfile::tempdir().unwrap();
     let engine = tiny_engine();
     let (journal, _) = Journal::open(folder.path()).unwrap();
-    journal.begin("x", &json!(null), &begin(&engine, ANSWER));
+    journal.begin("x", &json!(null), &begin(&engine, ANSWER).state());
     drop(journal);
     let [path] = journals(folder.path()).try_into().unwrap();
     let line = |json: &str| format!("{:08x} {json}\n", crc32fast::hash(json.as_bytes())).into_bytes();
@@ -407,14 +407,14 @@ fn a_full_disk_is_told_and_the_session_goes_on() {
     let folder = tempfile::tempdir().unwrap();
     let (journal, _) = Journal::open(folder.path()).unwrap();
     let mut session = begin(&engine, ANSWER);
-    journal.begin("full", &json!(null), &session);
+    journal.begin("full", &json!(null), &session.state());
     journal.flush();
     let [path] = journals(folder.path()).try_into().unwrap();
     journal.remove("full");
     journal.flush();
     std::os::unix::fs::symlink("/dev/full", &path).unwrap();
     for id in ["full", "other"] {
-        journal.begin(id, &json!(null), &session);
+        journal.begin(id, &json!(null), &session.state());
     }
     while !matches!(engine.step(&mut session).unwrap(), Step::End(_)) {
         journal.append("full", &session);

@@ -360,7 +360,7 @@ fn answers_outlive_the_service() {
         });
         if attempt == 0 {
             let mut request = request(&model, prompt(100, 1), options(7, 400), Class::Normal);
-            request.journal = Some(JournalEntry::new("one".to_owned(), "its meta".into()));
+            request.journal = Some(JournalEntry { id: "one".to_owned(), meta: "its meta".into() });
             service.submit(request, sink).unwrap();
         } else {
             let [one] = &recovered[..] else { panic!("{recovered:?}") };

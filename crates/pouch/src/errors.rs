@@ -40,7 +40,7 @@ pub(crate) enum Failure {
     #[error("{} {problem}", program.display())]
     Peer { program: PathBuf, problem: String },
     /// A file to append to that holds something else.
-    #[error("{} is no record: it does not begin with the columns that `pouch bench --record` writes", path.display())]
+    #[error("{} does not begin with the columns of this record: name another file", path.display())]
     Record { path: PathBuf },
     /// The command was called in a way that cannot mean anything.
     #[error("{0}")]

@@ -5,6 +5,7 @@
 
 mod cli;
 mod commands;
+mod csv;
 mod data;
 mod errors;
 mod generation;

@@ -136,6 +136,11 @@ impl From<engine::Error> for ApiError {
             engine::Error::Model(model::Error::Budget { .. }) => {
                 ApiError::unavailable("insufficient_memory", message)
             }
+            engine::Error::NotJournalled { .. } => {
+                let status = StatusCode::INSUFFICIENT_STORAGE;
+                let message = format!("{message}; free some space, or ask without `store`");
+                ApiError { status, ..ApiError::server("not_stored", message) }
+            }
             engine::Error::Stopped => ApiError::unavailable("server_stopping", message),
             _ => ApiError::server("engine_failed", message),
         }

@@ -58,8 +58,10 @@ struct Shared {
 #[derive(Debug)]
 struct Entry {
     meta: Value,
-    /// Revision of the session and tokens written down; `None` if all must be written again.
-    written: Option<(u64, usize)>,
+    /// Tokens written down.
+    written: usize,
+    /// Revision of the session that they are of; `None` if it is the first that is appended from now on.
+    revision: Option<u64>,
     /// Of the last line.
     checksum: u32,
 }
@@ -80,8 +82,8 @@ impl Journal {
         let (mut sessions, mut recovered) = (HashMap::new(), Vec::new());
         for (path, length, checksum, session) in recovery::recover(folder).map_err(failed)? {
             writer.know(&path, length);
-            let meta = session.meta.clone();
-            sessions.insert(session.id.clone(), Entry { meta, written: None, checksum });
+            let (meta, written) = (session.meta.clone(), session.state.tokens.len());
+            sessions.insert(session.id.clone(), Entry { meta, written, revision: None, checksum });
             recovered.push(session);
         }
         recovered.sort_by(|a: &Recovered, b| a.id.cmp(&b.id));
@@ -89,17 +91,18 @@ impl Journal {
         Ok((Journal { shared: Arc::new(Shared { folder, sessions, writer, _lock: lock }) }, recovered))
     }
 
-    /// Writes a session down from now on, under an id of the caller's. `meta` is given back with it after a restart. An id that is
-    /// known has its session replaced.
-    pub fn begin(&self, id: &str, meta: &Value, session: &Session) {
+    /// Writes a session down from now on, under an id of the caller's, which the session that is appended next goes on from.
+    /// `meta` is given back with it after a restart. An id that is known has its session replaced.
+    pub fn begin(&self, id: &str, meta: &Value, state: &SessionState) {
         let mut sessions = self.sessions();
         let entry = sessions.entry(id.to_owned()).or_insert_with(|| Entry {
             meta: Value::Null,
-            written: None,
+            written: 0,
+            revision: None,
             checksum: 0,
         });
-        (entry.meta, entry.written) = (meta.clone(), None);
-        self.write_state(id, entry, session);
+        (entry.meta, entry.revision) = (meta.clone(), None);
+        self.write_state(id, entry, state.clone());
     }
 
     /// Writes down what is new of a session since the last call: sampled tokens, or another history. Does not wait for the disk,
@@ -108,15 +111,14 @@ impl Journal {
         let mut sessions = self.sessions();
         let Some(entry) = sessions.get_mut(id) else { return };
         let (revision, tokens) = (session.revision(), session.tokens());
-        match entry.written {
-            Some((written, count)) if written == revision && count <= tokens.len() => {
-                if count < tokens.len() {
-                    let (tokens, random) = (tokens[count..].to_vec(), session.random().clone());
-                    self.write(id, entry, &Record::Tokens { tokens, random }, false);
-                }
-                entry.written = Some((revision, tokens.len()));
-            }
-            _ => self.write_state(id, entry, session),
+        let goes_on = entry.revision.is_none_or(|written| written == revision) && entry.written <= tokens.len();
+        entry.revision = Some(revision);
+        if !goes_on {
+            self.write_state(id, entry, session.state());
+        } else if entry.written < tokens.len() {
+            let (tokens, random) = (tokens[entry.written..].to_vec(), session.random().clone());
+            entry.written += tokens.len();
+            self.write(id, entry, &Record::Tokens { tokens, random }, false);
         }
     }
 
@@ -142,16 +144,25 @@ impl Journal {
         self.shared.writer.trouble(&self.path(id))
     }
 
+    /// Waits until what was given of a session is on disk: neither a kill nor a power cut takes it any more.
+    ///
+    /// # Errors
+    /// Why it cannot be put there, as [`Journal::trouble`] has it.
+    pub fn settle(&self, id: &str) -> Result<(), Error> {
+        let path = self.path(id);
+        self.shared.writer.settle(&path).map_err(|reason| Error::NotJournalled { path, reason })
+    }
+
     /// Waits until all that was given is on disk, or could not be put there.
     pub fn flush(&self) {
         self.shared.writer.flush();
     }
 
-    fn write_state(&self, id: &str, entry: &mut Entry, session: &Session) {
-        let (meta, state) = (entry.meta.clone(), Box::new(session.state()));
-        let record = Record::Begin { version: VERSION, id: id.to_owned(), meta, state };
+    fn write_state(&self, id: &str, entry: &mut Entry, state: SessionState) {
+        entry.written = state.tokens.len();
+        let record =
+            Record::Begin { version: VERSION, id: id.to_owned(), meta: entry.meta.clone(), state: Box::new(state) };
         self.write(id, entry, &record, true);
-        entry.written = Some((session.revision(), session.tokens().len()));
     }
 
     fn write(&self, id: &str, entry: &mut Entry, record: &Record, is_urgent: bool) {

@@ -43,6 +43,9 @@ struct Pending {
     lines: Vec<u8>,
     /// Bytes that are in the file and sound.
     length: u64,
+    /// Bytes that it is to have, and of these those that are forced to disk.
+    wanted: u64,
+    forced: u64,
     trouble: Option<String>,
 }
 
@@ -64,7 +67,8 @@ impl Writer {
 
     /// A file is there and has so many sound bytes.
     pub(super) fn know(&self, path: &Path, length: u64) {
-        self.shared.queue().files.insert(path.to_owned(), Pending { length, ..Pending::default() });
+        let file = Pending { length, wanted: length, forced: length, ..Pending::default() };
+        self.shared.queue().files.insert(path.to_owned(), file);
     }
 
     /// Has what `write` appends appended to the file, unless it is in trouble.
@@ -74,7 +78,9 @@ impl Writer {
             queue.files.insert(path.to_owned(), Pending::default());
         }
         if let Some(file) = queue.files.get_mut(path).filter(|file| file.trouble.is_none()) {
+            let before = file.lines.len();
             write(&mut file.lines);
+            file.wanted += (file.lines.len() - before) as u64;
         }
         queue.is_urgent |= is_urgent;
         // The thread need not wake for each token: it looks again when it has waited long enough.
@@ -99,6 +105,24 @@ impl Writer {
     /// Why nothing more is appended to the file, if so.
     pub(super) fn trouble(&self, path: &Path) -> Option<String> {
         self.shared.queue().files.get(path)?.trouble.clone()
+    }
+
+    /// Waits until what was appended to the file so far is forced to disk. The error says why it cannot be.
+    pub(super) fn settle(&self, path: &Path) -> Result<(), String> {
+        let mut queue = self.shared.queue();
+        let wanted = queue.files.get(path).map_or(0, |file| file.wanted);
+        (queue.is_urgent, queue.is_busy) = (true, true);
+        self.shared.changed.notify_all();
+        loop {
+            match queue.files.get(path) {
+                // Without lines to wait for, or removed meanwhile.
+                None => return Ok(()),
+                Some(Pending { trouble: Some(trouble), .. }) => return Err(trouble.clone()),
+                Some(file) if file.forced >= wanted => return Ok(()),
+                Some(_) => {}
+            }
+            queue = self.shared.changed.wait(queue).unwrap_or_else(PoisonError::into_inner);
+        }
     }
 
     /// Waits until nothing is to be written or forced to disk.
@@ -159,7 +183,8 @@ impl Files {
                     (path, outcome)
                 })
                 .collect();
-            if is_urgent || synced.elapsed() >= SYNC_EVERY {
+            let forces = is_urgent || synced.elapsed() >= SYNC_EVERY;
+            if forces {
                 outcomes.extend(self.sync());
                 synced = Instant::now();
             }
@@ -173,6 +198,11 @@ impl Files {
                         file.lines = Vec::new();
                     }
                 }
+            }
+            if forces {
+                let sound = queue.files.values_mut().filter(|file| file.trouble.is_none());
+                sound.for_each(|file| file.forced = file.length);
+                shared.changed.notify_all();
             }
             let is_waiting = queue.files.values().any(|file| !file.lines.is_empty());
             let is_dirty = self.open.values().any(|(_, is_dirty)| *is_dirty);

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use model::{Budget, Model};
 
-use super::{JournalEntry, Keeping, Pooling, RequestId, Sink, Update};
+use super::{Keeping, Pooling, RequestId, Sink, Update};
 use crate::constraint::Constraint;
 use crate::engine::Step;
 use crate::error::Error;
@@ -19,21 +19,9 @@ use crate::speculation::Speculation;
 
 /// What is asked for.
 pub(super) enum Task {
-    Answer {
-        origin: Origin,
-        constraint: Option<Box<dyn Constraint>>,
-        logprobs: Option<usize>,
-        journal: Option<JournalEntry>,
-    },
+    /// An answer from its beginning, or from where an earlier process left it.
+    Answer { state: Box<SessionState>, constraint: Option<Box<dyn Constraint>>, logprobs: Option<usize> },
     Embed(Embedding),
-}
-
-/// Where an answer begins.
-pub(super) enum Origin {
-    /// After a prompt.
-    Prompt(Vec<u32>, Box<SessionOptions>),
-    /// Where an earlier process left it, which the journal knows.
-    State(Box<SessionState>),
 }
 
 /// How a job ends that did not fail.
@@ -94,7 +82,7 @@ pub(super) struct Job {
     pub(super) is_cancelled: bool,
     /// Its memory went to somebody else: what the store knows of it is to be taken over before it is computed.
     pub(super) is_evicted: bool,
-    /// Where it is written down.
+    /// The id that the journal has it under.
     journal: Option<String>,
     /// Full pages that the store was given.
     kept: usize,
@@ -120,13 +108,20 @@ impl BorrowMut<Session> for Job {
 }
 
 impl Job {
-    pub(super) fn new(id: RequestId, model: Arc<Model>, task: Task, claim: Claim, sink: Sink) -> Job {
+    pub(super) fn new(
+        id: RequestId,
+        model: Arc<Model>,
+        task: Task,
+        journal: Option<String>,
+        claim: Claim,
+        sink: Sink,
+    ) -> Job {
         Job {
             id,
             model,
             claim,
             is_cancelled: false,
-            journal: None,
+            journal,
             kept: 0,
             is_evicted: false,
             task: Some(task),
@@ -164,27 +159,13 @@ impl Job {
     /// Makes the session: from now on the job takes memory. `true` if there is nothing to compute.
     pub(super) fn admit(&mut self, keeping: &Keeping) -> Result<bool, Error> {
         match self.task.take() {
-            Some(Task::Answer { origin, constraint, logprobs, journal }) => {
-                let model = Arc::clone(&self.model);
-                let mut session = match origin {
-                    Origin::Prompt(prompt, options) => {
-                        let mut session = Session::new(model, None, *options, &keeping.budget)?;
-                        session.push(&prompt)?;
-                        session
-                    }
-                    Origin::State(state) => Session::restore(model, None, *state, &keeping.budget)?,
-                };
+            Some(Task::Answer { state, constraint, logprobs }) => {
+                let mut session = Session::restore(Arc::clone(&self.model), None, *state, &keeping.budget)?;
                 if let Some(constraint) = constraint {
                     session.constrain(constraint)?;
                 }
                 if let Some(alternatives) = logprobs {
                     session.record_choices(alternatives);
-                }
-                if let (Some(journal), Some(entry)) = (&keeping.journal, journal) {
-                    if !entry.is_known {
-                        journal.begin(&entry.id, &entry.meta, &session);
-                    }
-                    self.journal = Some(entry.id);
                 }
                 let is_over = session.check_end().is_some();
                 self.session = Some(session);

@@ -29,10 +29,10 @@ use crate::error::Error;
 use crate::generate::Figures;
 use crate::journal::{Journal, Recovered};
 use crate::scheduler::{Claim, Class, PolicyOptions};
-use crate::session::{DEFAULT_CONTEXT, EndReason, SessionOptions};
+use crate::session::{DEFAULT_CONTEXT, EndReason, SessionOptions, SessionState};
 use crate::store::PageStore;
 use crate::threads::default_threads;
-use jobs::{Embedding, Job, Origin, Task};
+use jobs::{Embedding, Job, Task};
 use runner::{Mail, Runner};
 use world::Real;
 
@@ -74,19 +74,10 @@ impl Default for Keeping {
 /// How a request is written down.
 #[derive(Clone, Debug, PartialEq)]
 pub struct JournalEntry {
-    /// Under which id.
+    /// Under which id; an older entry of it is replaced.
     pub id: String,
     /// What is to be found with it.
     pub meta: serde_json::Value,
-    /// Whether it is there already.
-    is_known: bool,
-}
-
-impl JournalEntry {
-    /// A new entry, or one in the place of an older one of this id.
-    pub fn new(id: String, meta: serde_json::Value) -> JournalEntry {
-        JournalEntry { id, meta, is_known: false }
-    }
 }
 
 impl Default for ServiceOptions {
@@ -119,7 +110,8 @@ pub struct Request {
     pub constraint: Option<Box<dyn Constraint>>,
     /// Tell how likely each token was, and so many alternatives.
     pub logprobs: Option<usize>,
-    /// Write the answer down as it grows, so that it survives the process.
+    /// Write the answer down as it grows, so that it survives the process. It is in the journal's hands when
+    /// [`Service::submit`] returns; [`Journal::settle`] waits until it is on disk.
     pub journal: Option<JournalEntry>,
 }
 
@@ -223,6 +215,7 @@ struct Shared {
     limit: usize,
     next: AtomicU64,
     began: Instant,
+    journal: Option<Journal>,
     figures: Arc<Mutex<ServiceFigures>>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
@@ -239,6 +232,7 @@ impl Service {
         let began = Instant::now();
         let threads = options.threads.unwrap_or_else(default_threads);
         let (most_waiting, limit) = (options.most_waiting, options.keeping.budget.limit());
+        let journal = options.keeping.journal.clone();
         let (theirs, told) = (Arc::clone(&waiting), Arc::clone(&figures));
         let thread = std::thread::Builder::new()
             .name("pouch-service".to_owned())
@@ -255,6 +249,7 @@ impl Service {
                 limit,
                 next: AtomicU64::new(0),
                 began,
+                journal,
                 figures,
                 thread: Mutex::new(Some(thread)),
             }),
@@ -282,9 +277,18 @@ impl Service {
         if needed > limit {
             return Err(Error::NeverFits { tokens: most, needed, limit });
         }
-        let origin = Origin::Prompt(prompt, Box::new(options));
-        let task = Task::Answer { origin, constraint, logprobs, journal };
-        self.send(model, task, class, deadline, sink)
+        let state = Box::new(SessionState::of_prompt(&model, prompt, options));
+        let kept = self.shared.journal.as_ref().zip(journal);
+        if let Some((journal, entry)) = &kept {
+            journal.begin(&entry.id, &entry.meta, &state);
+        }
+        let id = kept.as_ref().map(|(_, entry)| entry.id.clone());
+        let task = Task::Answer { state, constraint, logprobs };
+        let sent = self.send(model, task, id, class, deadline, sink);
+        if let (Err(_), Some((journal, entry))) = (&sent, kept) {
+            journal.remove(&entry.id);
+        }
+        sent
     }
 
     /// Goes on with an answer that an earlier process had written down, to the same tokens; `sink` gets it from its beginning.
@@ -301,13 +305,12 @@ impl Service {
         logprobs: Option<usize>,
         sink: Sink,
     ) -> Result<RequestId, Error> {
-        let Recovered { id, meta, state, .. } = recovered;
+        let Recovered { id, state, .. } = recovered;
         if state.model != model.identity() {
             return Err(Error::OtherModel);
         }
-        let journal = Some(JournalEntry { id, meta, is_known: true });
-        let task = Task::Answer { origin: Origin::State(Box::new(state)), constraint, logprobs, journal };
-        self.send(model, task, class, None, sink)
+        let task = Task::Answer { state: Box::new(state), constraint, logprobs };
+        self.send(model, task, Some(id), class, None, sink)
     }
 
     /// Asks for the embeddings of `texts`, each of at least one token: vectors of length 1.
@@ -329,13 +332,14 @@ impl Service {
             check_prompt(&model, text, model.config.context)?;
         }
         let task = Task::Embed(Embedding::new(texts, pooling));
-        self.send(model, task, class, None, sink)
+        self.send(model, task, None, class, None, sink)
     }
 
     fn send(
         &self,
         model: Arc<Model>,
         task: Task,
+        journal: Option<String>,
         class: Class,
         deadline: Option<Duration>,
         sink: Sink,
@@ -347,7 +351,7 @@ impl Service {
         }
         let id = RequestId(self.shared.next.fetch_add(1, Ordering::Relaxed));
         let claim = Claim::new(class, deadline, self.shared.began.elapsed());
-        self.mail(Mail::Job(Box::new(Job::new(id, model, task, claim, sink))))?;
+        self.mail(Mail::Job(Box::new(Job::new(id, model, task, journal, claim, sink))))?;
         Ok(id)
     }
 

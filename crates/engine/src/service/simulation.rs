@@ -11,12 +11,12 @@ use model::Model;
 use proptest::prelude::*;
 use testkit::TinyOptions;
 
-use super::jobs::{Job, Origin, Task};
+use super::jobs::{Job, Task};
 use super::runner::{Mail, Runner};
 use super::world::World;
 use super::{RequestId, ServiceFigures, ServiceOptions, Update};
 use crate::scheduler::{Claim, Class, PolicyOptions, Sharing};
-use crate::session::{Limits, SessionOptions};
+use crate::session::{Limits, SessionOptions, SessionState};
 
 const MILLISECOND: Duration = Duration::from_millis(1);
 
@@ -96,10 +96,10 @@ fn simulate(model: &Arc<Model>, policy: PolicyOptions, requests: &[Asked]) -> (V
     for (index, asked) in requests.iter().enumerate() {
         let limits = Limits { max_tokens: Some(asked.answer), ignore_end: true, ..Limits::default() };
         let context = Some(asked.prompt + asked.answer);
-        let options = Box::new(SessionOptions { context, limits, ..SessionOptions::default() });
+        let options = SessionOptions { context, limits, ..SessionOptions::default() };
         let prompt = (0..asked.prompt).map(|at| 3 + (at * 7 + index) as u32 % 200).collect();
-        let origin = Origin::Prompt(prompt, options);
-        let task = Task::Answer { origin, constraint: None, logprobs: None, journal: None };
+        let state = Box::new(SessionState::of_prompt(model, prompt, options));
+        let task = Task::Answer { state, constraint: None, logprobs: None };
         let (theirs, clock) = (Arc::clone(&told), Arc::clone(&clock));
         let sink = Box::new(move |update| {
             let now = Duration::from_nanos(clock.load(Ordering::Relaxed));
@@ -118,7 +118,7 @@ fn simulate(model: &Arc<Model>, policy: PolicyOptions, requests: &[Asked]) -> (V
         });
         let id = RequestId(index as u64);
         let claim = Claim::new(asked.class, asked.deadline, asked.at);
-        let job = Job::new(id, Arc::clone(model), task, claim, sink);
+        let job = Job::new(id, Arc::clone(model), task, None, claim, sink);
         mail.push((asked.at, Mail::Job(Box::new(job))));
         mail.extend(asked.cancel.map(|at| (at.max(asked.at), Mail::Cancel(id))));
     }

@@ -26,6 +26,19 @@ pub struct SessionState {
     pub random: Random,
 }
 
+impl SessionState {
+    /// A session of `model` that is about to answer `prompt`, which must leave room in the options' context.
+    pub(crate) fn of_prompt(model: &Model, prompt: Vec<u32>, options: SessionOptions) -> SessionState {
+        SessionState {
+            model: model.identity(),
+            answer: prompt.len(),
+            random: Random::new(options.sampler.seed),
+            tokens: prompt,
+            options,
+        }
+    }
+}
+
 impl Session {
     /// The session as a value. A drafting model, and text that was made of tokens, are no part of it.
     pub fn state(&self) -> SessionState {

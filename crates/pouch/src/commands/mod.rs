@@ -1,6 +1,7 @@
 //! The commands: one file and one line here each.
 
 mod bench;
+mod bench_serve;
 mod certify;
 mod chat;
 mod eval;
@@ -33,6 +34,7 @@ pub(crate) enum Command {
     Pack(pack::Arguments),
     Certify(certify::Arguments),
     Bench(bench::Arguments),
+    BenchServe(bench_serve::Arguments),
 }
 
 impl Command {
@@ -51,6 +53,7 @@ impl Command {
             Command::Pack(arguments) => pack::run(arguments, printer),
             Command::Certify(arguments) => certify::run(arguments, printer),
             Command::Bench(arguments) => bench::run(arguments, printer),
+            Command::BenchServe(arguments) => bench_serve::run(arguments, printer),
         }
     }
 }

@@ -87,7 +87,7 @@ const PORT: u16 = 8080;
 const PAGES_IN_MEMORY: usize = 512 << 20;
 
 /// The variable that can hold the key.
-const KEY_VARIABLE: &str = "POUCH_API_KEY";
+pub(super) const KEY_VARIABLE: &str = "POUCH_API_KEY";
 
 const EXAMPLES: &str = "\
 Ctrl-C ends it: answers in the making get a few seconds. The page is at the address it tells; docs/serve.md has the rest.

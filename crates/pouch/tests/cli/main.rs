@@ -6,10 +6,14 @@ mod bench;
 mod certify;
 mod chat;
 mod errors;
+#[cfg(unix)]
+mod faults;
 mod help;
 mod objects;
 mod run;
 #[cfg(unix)]
 mod serve;
+#[cfg(target_os = "linux")]
+mod soak;
 mod store;
 mod support;

@@ -7,8 +7,12 @@ use std::process::{Child, Command, Stdio};
 use crate::support::Pouch;
 
 /// Starts a server and returns what it said of itself.
-fn start(pouch: &Pouch, arguments: &[&str]) -> (Child, serde_json::Value) {
-    let mut command = pouch.command(&[&["serve", "./tiny.gguf", "--json"], arguments].concat());
+pub(crate) fn start(pouch: &Pouch, arguments: &[&str]) -> (Child, serde_json::Value) {
+    started(pouch.command(&[&["serve", "./tiny.gguf", "--json"], arguments].concat()))
+}
+
+/// The same, whatever the command.
+pub(crate) fn started(mut command: Command) -> (Child, serde_json::Value) {
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let mut line = String::new();
     BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
@@ -18,7 +22,7 @@ fn start(pouch: &Pouch, arguments: &[&str]) -> (Child, serde_json::Value) {
     }
 }
 
-fn signal(child: &Child, name: &str) {
+pub(crate) fn signal(child: &Child, name: &str) {
     assert!(
         Command::new("kill").args([&format!("-{name}"), &child.id().to_string()]).status().unwrap().success()
     );

@@ -26,6 +26,8 @@ pub(crate) struct Ask {
     /// As many as the context has room for if `None`.
     pub(crate) max_tokens: Option<usize>,
     pub(crate) stop: Vec<String>,
+    /// Whether the answer goes on where the model would end it.
+    pub(crate) ignore_end: bool,
     /// How many answers.
     pub(crate) choices: usize,
     /// How many alternatives each token is to have, if probabilities are asked for.

@@ -112,13 +112,16 @@ pub(crate) async fn start(app: &Arc<App>, start: Start) -> Result<Answer, ApiErr
             deadline: ask.deadline,
             constraint,
             logprobs: ask.logprobs,
-            journal: memo.map(|(memo, record)| JournalEntry::new(id.clone(), memo.with(record))),
+            journal: memo.map(|(memo, record)| JournalEntry { id: id.clone(), meta: memo.with(record) }),
         };
         let timer = Timer::start(Arc::clone(&app.metrics), ask.class);
         translators.push(Translator::new(Arc::clone(&loaded), parser, timer, Arc::clone(&app.is_stopping)));
         cancel.requests.push(app.service.submit(request, sink(&sender, choice))?);
     }
     drop(sender);
+    if memo.is_some() {
+        app.records.settle(&id).await?;
+    }
     app.metrics.accepted(prompt_tokens);
     if let Some(record) = &record {
         app.records.keep(record);

@@ -56,6 +56,7 @@ impl OllamaOptions {
             sampler: sampling.options()?,
             max_tokens: self.num_predict.and_then(|most| usize::try_from(most).ok()).filter(|most| *most > 0),
             stop: ask::stops(self.stop.unwrap_or_default())?,
+            ignore_end: false,
             choices: 1,
             logprobs: None,
             bias: Vec::new(),

@@ -92,6 +92,7 @@ fn ask(request: ChatRequest) -> Result<Ask, ApiError> {
             most => ask::max_tokens("max_completion_tokens", most)?,
         },
         stop: ask::stops(request.stop.map(OneOrMany::into_vec).unwrap_or_default())?,
+        ignore_end: request.ignore_eos.unwrap_or(false),
         choices: ask::choices(request.n)?,
         logprobs,
         bias: ask::bias(&request.logit_bias.unwrap_or_default())?,

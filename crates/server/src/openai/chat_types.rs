@@ -46,6 +46,8 @@ pub(crate) struct ChatRequest {
     pub(super) min_p: Option<f32>,
     /// Beyond the API: makes recent tokens less likely.
     pub(super) repeat_penalty: Option<f32>,
+    /// Beyond the API: the answer goes on past its natural end.
+    pub(super) ignore_eos: Option<bool>,
     /// Beyond the API: variables of the chat template, such as `enable_thinking`.
     #[schema(value_type = Option<Object>)]
     pub(super) chat_template_kwargs: Option<Map<String, Value>>,

@@ -114,6 +114,7 @@ fn ask(request: CompletionRequest) -> Result<Ask, ApiError> {
         sampler: sampling.options()?,
         max_tokens: ask::max_tokens("max_tokens", Some(request.max_tokens.unwrap_or(MOST_TOKENS)))?,
         stop: ask::stops(request.stop.map(OneOrMany::into_vec).unwrap_or_default())?,
+        ignore_end: request.ignore_eos.unwrap_or(false),
         choices: ask::choices(request.n)?,
         logprobs: match request.logprobs {
             None => None,

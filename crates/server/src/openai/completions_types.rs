@@ -42,6 +42,8 @@ pub(crate) struct CompletionRequest {
     pub(super) min_p: Option<f32>,
     /// Beyond the API, as in chat completions.
     pub(super) repeat_penalty: Option<f32>,
+    /// Beyond the API: the answer goes on past its natural end.
+    pub(super) ignore_eos: Option<bool>,
     pub(super) pouch: Option<Extension>,
 }
 

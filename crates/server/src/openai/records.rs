@@ -283,6 +283,22 @@ impl Records {
         self.file(id).is_some_and(|file| file.exists())
     }
 
+    /// Waits until the journal has a response that was handed to it on disk: whoever is told its name finds it again,
+    /// whatever happens to this process.
+    ///
+    /// # Errors
+    /// The disk does not take it; the journal has forgotten it then.
+    pub(crate) async fn settle(&self, id: &str) -> Result<(), ApiError> {
+        let Some(journal) = self.journal.clone() else { return Ok(()) };
+        let name = id.to_owned();
+        let settled = tokio::task::spawn_blocking(move || journal.settle(&name)).await;
+        let settled = settled.map_err(|_| ApiError::server("internal_error", "the journal could not be waited for"))?;
+        settled.map_err(|error| {
+            self.forget_journal(id);
+            error.into()
+        })
+    }
+
     /// Takes a response out of the journal.
     pub(crate) fn forget_journal(&self, id: &str) {
         if let Some(journal) = &self.journal {

@@ -143,6 +143,7 @@ async fn wish(app: &App, request: ResponseRequest) -> Result<(Ask, Echo, Vec<Mes
         sampler: sampling.options()?,
         max_tokens: ask::max_tokens("max_output_tokens", request.max_output_tokens)?,
         stop: Vec::new(),
+        ignore_end: false,
         choices: 1,
         logprobs: (logprobs || alternatives > 0).then_some(alternatives),
         bias: Vec::new(),

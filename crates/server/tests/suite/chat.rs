@@ -91,6 +91,18 @@ fn a_stop_string_ends_the_answer_and_is_left_out() {
 }
 
 #[test]
+fn an_answer_can_be_made_to_go_on_past_its_end() {
+    let server = Setup::new().start();
+    for (ignores, finish, count) in [(false, "stop", 0), (true, "length", 6)] {
+        // The token that ends an answer.
+        let fields = json!({"logit_bias": {"2": 100}, "ignore_eos": ignores, "max_tokens": 6});
+        let answer = server.object("/v1/chat/completions", &chat("Hello", &fields));
+        assert_eq!(answer["choices"][0]["finish_reason"], finish);
+        assert_eq!(answer["usage"]["completion_tokens"], count);
+    }
+}
+
+#[test]
 fn how_likely_each_token_was_is_told() {
     let server = Setup::new().start();
     let request = chat("Hello", &json!({"logprobs": true, "top_logprobs": 3, "max_tokens": 5}));

@@ -7,15 +7,15 @@ use serde::Serialize;
 
 /// The processor that figures are from.
 #[derive(Clone, Debug, Serialize)]
-pub(super) struct Machine {
+pub(in crate::commands) struct Machine {
     /// Its name, as far as the system tells one.
-    pub(super) cpu: String,
+    pub(in crate::commands) cpu: String,
     /// Cores that this process may use.
-    pub(super) cores: usize,
+    pub(in crate::commands) cores: usize,
 }
 
 impl Machine {
-    pub(super) fn this() -> Machine {
+    pub(in crate::commands) fn this() -> Machine {
         let file = |path| fs::read_to_string(path).unwrap_or_default();
         // A board's name ends with a zero byte.
         let board = file("/sys/firmware/devicetree/base/model").trim_end_matches('\0').to_owned();

@@ -1,9 +1,9 @@
 //! `pouch bench`: how fast a model runs here, beside how fast this machine could run it, and beside another engine.
 
 mod figures;
-mod machine;
+pub(super) mod machine;
 mod measure;
-mod peer;
+pub(super) mod peer;
 mod record;
 
 use std::path::PathBuf;
@@ -13,6 +13,7 @@ use kernels::Team;
 use model::KvType;
 
 use crate::commands::MODEL_HELP;
+use crate::csv::Record;
 use crate::errors::Failure;
 use crate::generation::Kv;
 use crate::printer::Printer;
@@ -20,7 +21,6 @@ use figures::Output;
 use machine::Machine;
 use measure::{Phase, Test};
 use peer::Peer;
-use record::Record;
 
 /// Measure prefill and decode speed, beside the limits of this machine
 #[derive(Debug, clap::Args)]
@@ -97,7 +97,7 @@ impl Arguments {
 pub(crate) fn run(arguments: Arguments, printer: &Printer) -> Result<(), Failure> {
     let machine = Machine::this();
     let kv = KvType::from(arguments.kv);
-    let mut record = arguments.record.as_deref().map(Record::open).transpose()?;
+    let mut record = arguments.record.as_deref().map(|path| Record::open(path, record::COLUMNS)).transpose()?;
     let mut peer = arguments.against.as_deref().map(|program| Peer::new(program, kv));
     let mut models = Vec::new();
     for name in &arguments.models {
@@ -105,7 +105,7 @@ pub(crate) fn run(arguments: Arguments, printer: &Printer) -> Result<(), Failure
             let team = Team::new(threads);
             let measured = measure::measure(name, &team, &arguments, peer.as_mut(), printer)?;
             if let Some(record) = &mut record {
-                record.append(&machine, &measured, kv, peer.as_ref())?;
+                record.append(record::rows(&machine, &measured, kv, peer.as_ref()))?;
             }
             models.push(figures::Model::of(&measured));
         }

@@ -42,16 +42,21 @@ struct Entry {
     avg_ts: f64,
 }
 
+/// Name and path of a program given as `PROGRAM`, whose file's name it then goes by, or `NAME=PROGRAM`.
+pub(in crate::commands) fn named(program: &str) -> (String, PathBuf) {
+    let named = program.split_once('=').filter(|(name, _)| !name.contains(std::path::is_separator));
+    let file_name = || Path::new(program).file_name().map(|name| name.to_string_lossy().into_owned());
+    match named {
+        Some((name, program)) => (name.to_owned(), program.into()),
+        None => (file_name().unwrap_or_default(), program.into()),
+    }
+}
+
 impl Peer {
     /// From `PROGRAM`, which then is the name too, or `NAME=PROGRAM`.
     pub(super) fn new(program: &str, kv: KvType) -> Peer {
-        let named = program.split_once('=').filter(|(name, _)| !name.contains(std::path::is_separator));
-        let file_name = || Path::new(program).file_name().map(|name| name.to_string_lossy().into_owned());
-        let (name, program) = match named {
-            Some((name, program)) => (name.to_owned(), program),
-            None => (file_name().unwrap_or_default(), program),
-        };
-        Peer { name, program: program.into(), kv, version: None }
+        let (name, program) = named(program);
+        Peer { name, program, kv, version: None }
     }
 
     /// Its best attention, and our format of keys and values.
