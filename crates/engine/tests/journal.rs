@@ -421,6 +421,8 @@ fn a_full_disk_is_told_and_the_session_goes_on() {
         journal.append("other", &session);
     }
     journal.flush();
+    assert!(matches!(journal.settle("full"), Err(engine::Error::NotJournalled { .. })));
+    journal.settle("other").unwrap();
     let trouble = journal.trouble("full").unwrap();
     assert!(trouble.contains("space"), "{trouble}");
     assert_eq!((journal.trouble("other"), session.answer().len()), (None, ANSWER));

@@ -368,6 +368,11 @@ fn answers_outlive_the_service() {
             if let Some(ended) = &one.outcome {
                 assert_eq!(*ended, engine::Outcome::Ended(EndReason::MaxTokens));
                 assert_eq!(one.state.tokens[one.state.answer..], tokens);
+                // Whoever asks for what is over gets all of it.
+                service.resume(Arc::clone(&model), one.clone(), Class::Normal, None, None, sink).unwrap();
+                let Update::Tokens { text: again, .. } = updates.recv().unwrap() else { panic!("no answer") };
+                assert_eq!(again, text);
+                assert!(matches!(updates.recv().unwrap(), Update::End { .. }));
                 break;
             }
             parts += 1;

@@ -29,9 +29,8 @@ impl Record {
 
     /// Adds rows, all or, should the disk be full, what of them fits.
     pub(crate) fn append(&mut self, rows: impl IntoIterator<Item = Vec<String>>) -> Result<(), Failure> {
-        let row = |cells: Vec<String>| {
-            cells.iter().map(|cell| quoted(cell)).collect::<Vec<_>>().join(",") + "\n"
-        };
+        let row =
+            |cells: Vec<String>| cells.iter().map(|cell| quoted(cell)).collect::<Vec<_>>().join(",") + "\n";
         let rows: String = rows.into_iter().map(row).collect();
         self.file.write_all(rows.as_bytes()).map_err(|source| Failure::io("write", &self.path, source))
     }
@@ -60,7 +59,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("record.csv");
         for day in ["1", "2"] {
-            Record::open(&path, "day,speed").unwrap().append([vec![day.to_owned(), "a,b".to_owned()]]).unwrap();
+            Record::open(&path, "day,speed")
+                .unwrap()
+                .append([vec![day.to_owned(), "a,b".to_owned()]])
+                .unwrap();
         }
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "day,speed\n1,\"a,b\"\n2,\"a,b\"\n");
         assert!(matches!(Record::open(&path, "day"), Err(Failure::Record { .. })));

@@ -111,7 +111,8 @@ impl Journal {
         let mut sessions = self.sessions();
         let Some(entry) = sessions.get_mut(id) else { return };
         let (revision, tokens) = (session.revision(), session.tokens());
-        let goes_on = entry.revision.is_none_or(|written| written == revision) && entry.written <= tokens.len();
+        let goes_on =
+            entry.revision.is_none_or(|written| written == revision) && entry.written <= tokens.len();
         entry.revision = Some(revision);
         if !goes_on {
             self.write_state(id, entry, session.state());
@@ -160,8 +161,12 @@ impl Journal {
 
     fn write_state(&self, id: &str, entry: &mut Entry, state: SessionState) {
         entry.written = state.tokens.len();
-        let record =
-            Record::Begin { version: VERSION, id: id.to_owned(), meta: entry.meta.clone(), state: Box::new(state) };
+        let record = Record::Begin {
+            version: VERSION,
+            id: id.to_owned(),
+            meta: entry.meta.clone(),
+            state: Box::new(state),
+        };
         self.write(id, entry, &record, true);
     }
 

@@ -20,7 +20,11 @@ use crate::speculation::Speculation;
 /// What is asked for.
 pub(super) enum Task {
     /// An answer from its beginning, or from where an earlier process left it.
-    Answer { state: Box<SessionState>, constraint: Option<Box<dyn Constraint>>, logprobs: Option<usize> },
+    Answer {
+        state: Box<SessionState>,
+        constraint: Option<Box<dyn Constraint>>,
+        logprobs: Option<usize>,
+    },
     Embed(Embedding),
 }
 
@@ -169,8 +173,12 @@ impl Job {
                 }
                 let is_over = session.check_end().is_some();
                 self.session = Some(session);
+                if is_over {
+                    // An earlier process came to its end and could not tell.
+                    return Ok(self.tell_answer());
+                }
                 self.refill(keeping);
-                Ok(is_over)
+                Ok(false)
             }
             Some(Task::Embed(embedding)) => {
                 self.embedding = Some(embedding);
@@ -264,6 +272,12 @@ impl Job {
             }
             Step::End(_) => {}
         }
+        self.tell_answer()
+    }
+
+    /// Tells what is new of the answer. Returns whether it is over.
+    fn tell_answer(&mut self) -> bool {
+        let Some(session) = &mut self.session else { return true };
         let known = self.figures.generated_tokens;
         let tokens = session.answer()[known..].to_vec();
         self.figures.generated_tokens += tokens.len();

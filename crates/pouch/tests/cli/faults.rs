@@ -85,10 +85,13 @@ fn on_a_full_disk_answers_go_on_and_what_cannot_be_kept_is_refused() {
     let served = Served::of(child, &said);
     let answer = served.answer(&document(1)).unwrap();
     assert_eq!(served.answer(&document(1)).unwrap(), answer);
-    let stored = |input: &str| json!({"input": input, "max_output_tokens": 5, "background": true, "store": true});
+    let stored =
+        |input: &str| json!({"input": input, "max_output_tokens": 5, "background": true, "store": true});
     served.client.post("/v1/responses", &stored("short")).unwrap();
     match served.client.post("/v1/responses", &stored(&document(1).repeat(4))) {
-        Err(Error::Refused { status: 507, message, .. }) => assert!(message.contains("free some space"), "{message}"),
+        Err(Error::Refused { status: 507, message, .. }) => {
+            assert!(message.contains("free some space"), "{message}")
+        }
         other => panic!("{other:?}"),
     }
     let conversation = json!({"id": "long", "title": "x", "model": "tiny", "messages": [{"role": "user", "content": document(1).repeat(9)}]});

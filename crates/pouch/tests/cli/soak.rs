@@ -72,7 +72,8 @@ fn give_up(address: &str) {
     let body = r#"{"prompt": "A long one", "max_tokens": 400, "stream": true}"#;
     let mut stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
-    let head = format!("POST /v1/completions HTTP/1.1\r\nHost: {address}\r\nContent-Length: {}\r\n\r\n", body.len());
+    let head =
+        format!("POST /v1/completions HTTP/1.1\r\nHost: {address}\r\nContent-Length: {}\r\n\r\n", body.len());
     stream.write_all((head + body).as_bytes()).unwrap();
     let mut begun = [0; 64];
     stream.read_exact(&mut begun).unwrap();
@@ -83,7 +84,8 @@ fn give_up(address: &str) {
 fn wait_for_rest(client: &Client) {
     for _ in 0..600 {
         let status = client.get("/pouch/v1/status").unwrap();
-        let running: u64 = status["running"].as_object().unwrap().values().map(|count| count.as_u64().unwrap()).sum();
+        let running: u64 =
+            status["running"].as_object().unwrap().values().map(|count| count.as_u64().unwrap()).sum();
         if running + status["queued"].as_u64().unwrap() == 0 {
             return;
         }
@@ -111,7 +113,10 @@ fn ten_thousand_requests_leave_nothing_behind() {
     let figures = client.get("/pouch/v1/status").unwrap();
     assert_eq!((&figures["queued"], &figures["running"]["normal"]), (&json!(0), &json!(0)));
     assert!(after.anonymous_kib < before.anonymous_kib + 8 * 1024, "{before:?}, then {after:?}");
-    assert!(after.threads <= before.threads + 16 && after.files <= before.files + 8, "{before:?}, then {after:?}");
+    assert!(
+        after.threads <= before.threads + 16 && after.files <= before.files + 8,
+        "{before:?}, then {after:?}"
+    );
     signal(&child, "TERM");
     assert_eq!(child.wait().unwrap().code(), Some(0));
 }
@@ -124,7 +129,11 @@ struct Served {
 
 impl Served {
     fn start(pouch: &Pouch) -> Served {
-        let (child, said) = start(pouch, &["--port", "0", "--threads", "1"]);
+        Served::start_with(pouch, &[])
+    }
+
+    fn start_with(pouch: &Pouch, arguments: &[&str]) -> Served {
+        let (child, said) = start(pouch, &[&["--port", "0", "--threads", "1"], arguments].concat());
         Served { child, client: Client::at(said["addresses"][0].as_str().unwrap()).unwrap() }
     }
 
@@ -150,14 +159,16 @@ fn stored(number: usize) -> Value {
 }
 
 fn text_of(response: &Value) -> String {
-    let parts = response["output"].as_array().into_iter().flatten().flat_map(|item| item["content"].as_array());
+    let parts =
+        response["output"].as_array().into_iter().flatten().flat_map(|item| item["content"].as_array());
     parts.flatten().filter_map(|part| part["text"].as_str()).collect()
 }
 
 /// The response once it is made.
 fn finished(client: &Client, id: &str) -> Value {
     for _ in 0..3000 {
-        let response = client.get(&format!("/v1/responses/{id}")).unwrap_or_else(|error| panic!("{id}: {error}"));
+        let response =
+            client.get(&format!("/v1/responses/{id}")).unwrap_or_else(|error| panic!("{id}: {error}"));
         if !matches!(response["status"].as_str(), Some("in_progress" | "queued")) {
             return response;
         }
@@ -213,11 +224,12 @@ fn no_answer_that_was_promised_is_lost_in_fifty_kills() {
 #[test]
 fn an_answer_that_was_killed_again_and_again_is_the_undisturbed_one() {
     let pouch = Pouch::new();
-    pouch.write_model_with("tiny.gguf", |options| options.context = 4096);
+    pouch.write_model_with("tiny.gguf", |options| options.context = 16_384);
     let asked = json!({
-        "input": "Tell it all.", "max_output_tokens": 3000, "background": true, "store": true, "temperature": 0.9, "seed": 5,
+        "input": "Tell it all.", "max_output_tokens": 12_000, "background": true, "store": true, "temperature": 0.9, "seed": 5,
     });
-    let mut served = Served::start(&pouch);
+    let context = ["--context", "16384"];
+    let mut served = Served::start_with(&pouch, &context);
     let ask = |served: &Served| {
         let response = served.client.post("/v1/responses", &asked).unwrap();
         response["id"].as_str().unwrap().to_owned()
@@ -227,7 +239,8 @@ fn an_answer_that_was_killed_again_and_again_is_the_undisturbed_one() {
     let id = ask(&served);
     let mut kills = 0;
     loop {
-        std::thread::sleep(Duration::from_millis(60));
+        // Longer than the journal takes to get to the disk, or no life would come further than the one before.
+        std::thread::sleep(Duration::from_millis(200));
         let response = served.client.get(&format!("/v1/responses/{id}")).unwrap();
         if response["status"] == "completed" || response["status"] == "incomplete" {
             assert_eq!(text_of(&response), undisturbed);
@@ -235,7 +248,7 @@ fn an_answer_that_was_killed_again_and_again_is_the_undisturbed_one() {
         }
         served.kill();
         kills += 1;
-        served = Served::start(&pouch);
+        served = Served::start_with(&pouch, &context);
     }
     assert!(kills > 0, "it was never killed in the middle");
 }

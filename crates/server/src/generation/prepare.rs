@@ -67,7 +67,11 @@ pub(super) fn prepare(common: Common, loaded: &Loaded, ask: &Ask) -> Result<Prep
             context: None,
             kv_type: common.kv_type,
             sampler: ask.sampler.clone(),
-            limits: Limits { max_tokens: Some(max_tokens), stop: ask.stop.clone(), ignore_end: ask.ignore_end },
+            limits: Limits {
+                max_tokens: Some(max_tokens),
+                stop: ask.stop.clone(),
+                ignore_end: ask.ignore_end,
+            },
             speculation: Speculation::default(),
             shown: form::shown(loaded, ask),
         },

@@ -292,7 +292,8 @@ impl Records {
         let Some(journal) = self.journal.clone() else { return Ok(()) };
         let name = id.to_owned();
         let settled = tokio::task::spawn_blocking(move || journal.settle(&name)).await;
-        let settled = settled.map_err(|_| ApiError::server("internal_error", "the journal could not be waited for"))?;
+        let settled =
+            settled.map_err(|_| ApiError::server("internal_error", "the journal could not be waited for"))?;
         settled.map_err(|error| {
             self.forget_journal(id);
             error.into()

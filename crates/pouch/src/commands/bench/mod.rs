@@ -97,7 +97,8 @@ impl Arguments {
 pub(crate) fn run(arguments: Arguments, printer: &Printer) -> Result<(), Failure> {
     let machine = Machine::this();
     let kv = KvType::from(arguments.kv);
-    let mut record = arguments.record.as_deref().map(|path| Record::open(path, record::COLUMNS)).transpose()?;
+    let mut record =
+        arguments.record.as_deref().map(|path| Record::open(path, record::COLUMNS)).transpose()?;
     let mut peer = arguments.against.as_deref().map(|program| Peer::new(program, kv));
     let mut models = Vec::new();
     for name in &arguments.models {

@@ -116,7 +116,9 @@ pub(super) fn print(output: &Output, printer: &Printer) -> Result<(), Failure> {
     for server in &output.servers {
         printer.line(&format!("{}: {}", server.name, server.flags.join(" ")))?;
     }
-    printer.heading("load   server        class        ended      first token, ms (p50 p95 p99)   next token, ms")?;
+    printer.heading(
+        "load   server        class        ended      first token, ms (p50 p95 p99)   next token, ms",
+    )?;
     for figures in &output.loads {
         for class in &figures.classes {
             let ended = format!("{}/{}", class.ended, class.asked);
@@ -148,7 +150,15 @@ mod tests {
 
     fn sample(class: Class, is_awaited: bool, at: f64, pieces: &[f64]) -> Sample {
         let has_ended = !pieces.is_empty();
-        Sample { class, is_awaited, at, pieces: pieces.to_vec(), has_ended, prompt_tokens: None, problem: None }
+        Sample {
+            class,
+            is_awaited,
+            at,
+            pieces: pieces.to_vec(),
+            has_ended,
+            prompt_tokens: None,
+            problem: None,
+        }
     }
 
     #[test]

@@ -62,8 +62,11 @@ pub(super) const WINDOW: f64 = 8.0;
 const BURST: (usize, f64) = (6, 0.25);
 
 /// The mix: class, prompt, answer, and its share of the arrivals.
-const MIX: [(Class, usize, usize, f64); 3] =
-    [(Class::Interactive, 128, 32, 0.6), (Class::Normal, 512, 64, 0.25), (Class::Background, 1024, 128, 0.15)];
+const MIX: [(Class, usize, usize, f64); 3] = [
+    (Class::Interactive, 128, 32, 0.6),
+    (Class::Normal, 512, 64, 0.25),
+    (Class::Background, 1024, 128, 0.15),
+];
 
 /// The loads of a run, in order.
 pub(super) fn loads(size: Size) -> Vec<Load> {
@@ -143,11 +146,11 @@ fn background_work(random: &mut Random) -> Arrival {
 
 /// Words that are one token in most vocabularies.
 const WORDS: [&str; 64] = [
-    "the", "of", "and", "to", "in", "is", "that", "for", "it", "as", "was", "with", "be", "by", "on", "not", "he",
-    "his", "but", "at", "are", "this", "have", "from", "or", "had", "an", "they", "which", "one", "you", "were",
-    "all", "her", "she", "there", "would", "their", "we", "him", "been", "has", "when", "who", "will", "no", "more",
-    "if", "out", "so", "up", "said", "what", "its", "about", "than", "into", "them", "can", "only", "other", "time",
-    "new", "some",
+    "the", "of", "and", "to", "in", "is", "that", "for", "it", "as", "was", "with", "be", "by", "on", "not",
+    "he", "his", "but", "at", "are", "this", "have", "from", "or", "had", "an", "they", "which", "one",
+    "you", "were", "all", "her", "she", "there", "would", "their", "we", "him", "been", "has", "when", "who",
+    "will", "no", "more", "if", "out", "so", "up", "said", "what", "its", "about", "than", "into", "them",
+    "can", "only", "other", "time", "new", "some",
 ];
 
 /// A prompt: words at random.

@@ -130,7 +130,8 @@ pub(crate) fn run(arguments: Arguments, printer: &Printer) -> Result<(), Failure
     tell_problems(&played, printer);
     let names = loads.iter().flatten().map(|load| load.name);
     let by_server = |rounds: &Vec<Vec<Played>>, name| {
-        let figures = servers.iter().zip(rounds).map(|(server, rounds)| LoadFigures::of(name, server, rounds));
+        let figures =
+            servers.iter().zip(rounds).map(|(server, rounds)| LoadFigures::of(name, server, rounds));
         figures.collect::<Vec<_>>()
     };
     let figures: Vec<LoadFigures> =
@@ -165,7 +166,11 @@ fn tell_problems(played: &[Vec<Vec<Played>>], printer: &Printer) {
 fn ratios(servers: &[Server], figures: &[LoadFigures], played: &[Vec<Vec<Played>>]) -> Vec<Ratios> {
     let first = |load: &str, server: &Server| {
         let of_load = |figures: &&LoadFigures| figures.load == load && figures.server == server.name;
-        figures.iter().find(of_load).and_then(|figures| figures.classes.first()).map(|class| class.first_token_ms)
+        figures
+            .iter()
+            .find(of_load)
+            .and_then(|figures| figures.classes.first())
+            .map(|class| class.first_token_ms)
     };
     let ratio = |(index, server): (usize, &Server)| {
         let (idle, busy) = (first("idle", server)?, first("busy", server)?);
@@ -218,7 +223,8 @@ fn rows(output: &Output) -> Vec<Vec<String>> {
 
 /// A number of seconds above 0.
 fn positive(text: &str) -> Result<f64, String> {
-    text.parse().ok().filter(|seconds: &f64| seconds.is_finite() && *seconds > 0.0).ok_or_else(|| {
-        format!("{text:?} is no number of seconds above 0")
-    })
+    text.parse()
+        .ok()
+        .filter(|seconds: &f64| seconds.is_finite() && *seconds > 0.0)
+        .ok_or_else(|| format!("{text:?} is no number of seconds above 0"))
 }

@@ -53,7 +53,8 @@ impl Server {
     pub(super) fn own(threads: usize) -> Result<Server, Failure> {
         let program = std::env::current_exe()
             .map_err(|source| Failure::io("find this program at", Path::new("itself"), source))?;
-        let flags = ["--threads", &threads.to_string(), "--context", &CONTEXT.to_string(), "--prefix-cache", "0"];
+        let flags =
+            ["--threads", &threads.to_string(), "--context", &CONTEXT.to_string(), "--prefix-cache", "0"];
         let flags = flags.map(str::to_owned).to_vec();
         Ok(Server { name: "pouch".to_owned(), program, flags, kind: Kind::Own })
     }
@@ -62,8 +63,18 @@ impl Server {
     pub(super) fn peer(name: String, program: PathBuf, threads: usize) -> Server {
         let (threads, places, context) = (threads.to_string(), PLACES.0.to_string(), PLACES.1.to_string());
         let flags = [
-            "--threads", &threads, "--threads-batch", &threads, "--parallel", &places, "--kv-unified", "--ctx-size",
-            &context, "--flash-attn", "on", "--no-webui",
+            "--threads",
+            &threads,
+            "--threads-batch",
+            &threads,
+            "--parallel",
+            &places,
+            "--kv-unified",
+            "--ctx-size",
+            &context,
+            "--flash-attn",
+            "on",
+            "--no-webui",
         ];
         Server { name, program, flags: flags.map(str::to_owned).to_vec(), kind: Kind::Peer }
     }
@@ -106,7 +117,10 @@ impl Server {
             std::thread::sleep(Duration::from_millis(50));
         }
         let warm_up = json!({"prompt": words(32, 0), "max_tokens": 4, "temperature": 0});
-        running.client.post("/v1/completions", &warm_up).map_err(|error| self.failure(format!("says: {error}")))?;
+        running
+            .client
+            .post("/v1/completions", &warm_up)
+            .map_err(|error| self.failure(format!("says: {error}")))?;
         Ok(running)
     }
 
