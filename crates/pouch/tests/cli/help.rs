@@ -6,8 +6,21 @@ use crate::support::Pouch;
 fn every_command_explains_itself() {
     let pouch = Pouch::new();
     for command in [
-        "", "run", "chat", "serve", "pull", "list", "rm", "info", "tokenize", "eval", "import", "pack",
-        "certify", "bench",
+        "",
+        "run",
+        "chat",
+        "serve",
+        "pull",
+        "list",
+        "rm",
+        "info",
+        "tokenize",
+        "eval",
+        "import",
+        "pack",
+        "certify",
+        "bench",
+        "bench-serve",
     ] {
         let arguments = [command, "--help"];
         let ran = pouch.run(if command.is_empty() { &arguments[1..] } else { &arguments });

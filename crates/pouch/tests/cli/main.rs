@@ -3,6 +3,8 @@
 //! Texts are snapshots (`INSTA_UPDATE=always cargo test -p pouch` writes them anew). Models are tiny random ones, written here.
 
 mod bench;
+#[cfg(unix)]
+mod bench_serve;
 mod certify;
 mod chat;
 mod errors;

@@ -39,7 +39,7 @@ export async function onServer(url, { device = DESKTOP, locale = 'en-GB', colorS
     // Refused requests are part of some tests; the browser logs them as errors of "network".
     if (message.type() === 'error' && !/Failed to load resource|net::ERR/.test(message.text())) troubles.push(message.text());
   });
-  if (key) await context.addInitScript((key) => sessionStorage.setItem('pouch.key', key), key);
+  if (key) await context.addInitScript((key) => location.protocol.startsWith('http') && sessionStorage.setItem('pouch.key', key), key); // not on the blank page before
   try {
     const page = await context.newPage();
     await page.goto(`${url}/${hash}`);

@@ -4,7 +4,7 @@ use engine::Class;
 use serde::Serialize;
 
 use super::drive::Played;
-use super::load::{BEFORE, WINDOW};
+use super::load::Size;
 use super::servers::Server;
 use crate::commands::bench::machine::Machine;
 use crate::errors::Failure;
@@ -102,12 +102,12 @@ impl ClassFigures {
 }
 
 /// Pieces of background answers in the window after a burst, by those in the window before it.
-pub(super) fn background_after_burst(round: &Played) -> f64 {
+pub(super) fn background_after_burst(size: Size, round: &Played) -> f64 {
     let pieces = |(from, to): (f64, f64)| {
         let work = round.samples.iter().filter(|sample| !sample.is_awaited);
         work.flat_map(|sample| &sample.pieces).filter(|&&at| at >= from && at < to).count() as f64
     };
-    pieces((round.end, round.end + WINDOW)) / pieces(BEFORE).max(1.0)
+    pieces((round.end, round.end + size.window)) / pieces(size.before_burst()).max(1.0)
 }
 
 pub(super) fn print(output: &Output, printer: &Printer) -> Result<(), Failure> {
@@ -186,10 +186,11 @@ mod tests {
 
     #[test]
     fn the_background_is_compared_in_windows_of_one_length() {
-        let (from, to) = BEFORE;
-        let pieces = [from, from + 1.0, to - 0.1, to + 0.1, 20.0, 21.0, 20.0 + WINDOW + 0.1];
+        let size = Size { questions: 1, every: 1.0, mixed: 0.0, window: 4.0, seed: 0 };
+        let (from, to) = size.before_burst();
+        let pieces = [from, from + 1.0, to - 0.1, to + 0.1, 20.0, 21.0, 24.1];
         let samples = vec![sample(Class::Background, false, 0.0, &pieces)];
-        let kept = background_after_burst(&Played { samples, end: 20.0 });
+        let kept = background_after_burst(size, &Played { samples, end: 20.0 });
         assert!((kept - 2.0 / 3.0).abs() < 1e-12, "{kept}");
     }
 }

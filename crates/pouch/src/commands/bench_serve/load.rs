@@ -39,7 +39,16 @@ pub(super) struct Size {
     pub(super) every: f64,
     /// Seconds of mixed arrivals; 0 leaves them out.
     pub(super) mixed: f64,
+    /// Seconds in which the background's speed is measured, before and after a burst of questions.
+    pub(super) window: f64,
     pub(super) seed: u64,
+}
+
+impl Size {
+    /// When the background of a burst has the machine alone before it, in seconds.
+    pub(super) fn before_burst(&self) -> (f64, f64) {
+        (HEAD_START, HEAD_START + self.window)
+    }
 }
 
 /// A question as somebody types it, and a short answer.
@@ -55,9 +64,6 @@ const ENDLESS: usize = 8000;
 /// Seconds that the background has before the first question.
 const HEAD_START: f64 = 2.0;
 
-/// Seconds in which the background's speed is measured, before and after a burst of questions.
-pub(super) const WINDOW: f64 = 8.0;
-
 /// Questions of a burst, and seconds between them.
 const BURST: (usize, f64) = (6, 0.25);
 
@@ -68,10 +74,13 @@ const MIX: [(Class, usize, usize, f64); 3] = [
     (Class::Background, 1024, 128, 0.15),
 ];
 
+/// Where the burst is among the loads.
+pub(super) const BURST_LOAD: usize = 2;
+
 /// The loads of a run, in order.
 pub(super) fn loads(size: Size) -> Vec<Load> {
     let mut random = Random(size.seed);
-    let mut loads = vec![idle(size, &mut random), busy(size, &mut random), burst(&mut random)];
+    let mut loads = vec![idle(size, &mut random), busy(size, &mut random), burst(size, &mut random)];
     if size.mixed > 0.0 {
         loads.push(mixed(size, &mut random));
     }
@@ -92,14 +101,11 @@ fn busy(size: Size, random: &mut Random) -> Load {
 }
 
 /// Answers being made in the background, a burst of questions, and the time after.
-fn burst(random: &mut Random) -> Load {
-    let mut arrivals = background(random);
-    arrivals.extend((0..BURST.0).map(|i| question(HEAD_START + WINDOW + i as f64 * BURST.1, random)));
-    Load { name: "burst", arrivals, linger: Duration::from_secs_f64(WINDOW) }
+fn burst(size: Size, random: &mut Random) -> Load {
+    let (mut arrivals, (_, start)) = (background(random), size.before_burst());
+    arrivals.extend((0..BURST.0).map(|i| question(start + i as f64 * BURST.1, random)));
+    Load { name: "burst", arrivals, linger: Duration::from_secs_f64(size.window) }
 }
-
-/// When the background of a burst has the machine alone before it, in seconds.
-pub(super) const BEFORE: (f64, f64) = (HEAD_START, HEAD_START + WINDOW);
 
 /// Everybody at random moments.
 fn mixed(size: Size, random: &mut Random) -> Load {
@@ -180,7 +186,7 @@ impl Random {
 mod tests {
     use super::*;
 
-    const SIZE: Size = Size { questions: 20, every: 2.0, mixed: 4000.0, seed: 7 };
+    const SIZE: Size = Size { questions: 20, every: 2.0, mixed: 4000.0, window: 8.0, seed: 7 };
 
     #[test]
     fn the_same_seed_gives_the_same_arrivals_and_no_two_prompts() {

@@ -41,6 +41,10 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
     mixed: u16,
 
+    /// Seconds in which the background's speed is measured, before a burst of questions and after it
+    #[arg(long, value_name = "SECONDS", default_value_t = 8.0, value_parser = positive)]
+    window: f64,
+
     /// How often everything is measured; percentiles are of all rounds together
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
     rounds: u16,
@@ -96,27 +100,30 @@ pub(crate) fn run(arguments: Arguments, printer: &Printer) -> Result<(), Failure
     let seed = arguments.seed.unwrap_or_else(|| {
         SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_micros() as u64)
     });
-    let loads: Vec<Vec<Load>> = (0..u64::from(arguments.rounds))
-        .map(|round| {
-            load::loads(Size {
-                questions: arguments.questions.into(),
-                every: arguments.every,
-                mixed: arguments.mixed.into(),
-                seed: seed.wrapping_add(round),
-            })
-        })
-        .collect();
+    let size = Size {
+        questions: arguments.questions.into(),
+        every: arguments.every,
+        mixed: arguments.mixed.into(),
+        window: arguments.window,
+        seed,
+    };
+    let round = |round| load::loads(Size { seed: seed.wrapping_add(round), ..size });
+    let loads: Vec<Vec<Load>> = (0..u64::from(arguments.rounds)).map(round).collect();
     let kinds = loads.first().map_or(0, Vec::len);
     // By load and server, each round's.
     let mut played: Vec<Vec<Vec<Played>>> =
         (0..kinds).map(|_| servers.iter().map(|_| Vec::new()).collect()).collect();
     let bar = printer.bar("measuring", Some((kinds * servers.len() * loads.len()) as u64), Unit::Count);
+    let folder = std::env::temp_dir().join(format!("pouch-bench-serve-{}", std::process::id()));
+    // What cannot work ends before anything is measured.
+    for server in &servers {
+        server.start(&path, &folder)?;
+    }
     let patience = Duration::from_secs(arguments.patience.into());
     for round in &loads {
         for (load, played) in round.iter().zip(&mut played) {
             for (server, played) in servers.iter().zip(played) {
                 bar.set_message(format!("{} at {}", load.name, server.name));
-                let folder = std::env::temp_dir().join(format!("pouch-bench-serve-{}", std::process::id()));
                 let mut running = server.start(&path, &folder)?;
                 let client = running.client.clone();
                 played.push(drive::play(&client, load, patience, || running.kill()));
@@ -143,7 +150,7 @@ pub(crate) fn run(arguments: Arguments, printer: &Printer) -> Result<(), Failure
         threads,
         rounds: arguments.rounds,
         seed,
-        ratios: ratios(&servers, &figures, &played),
+        ratios: ratios(size, &servers, &figures, &played),
         servers,
         loads: figures,
     };
@@ -163,7 +170,12 @@ fn tell_problems(played: &[Vec<Vec<Played>>], printer: &Printer) {
     problems.into_iter().for_each(|problem| printer.warning(&format!("a request did not end: {problem}")));
 }
 
-fn ratios(servers: &[Server], figures: &[LoadFigures], played: &[Vec<Vec<Played>>]) -> Vec<Ratios> {
+fn ratios(
+    size: Size,
+    servers: &[Server],
+    figures: &[LoadFigures],
+    played: &[Vec<Vec<Played>>],
+) -> Vec<Ratios> {
     let first = |load: &str, server: &Server| {
         let of_load = |figures: &&LoadFigures| figures.load == load && figures.server == server.name;
         figures
@@ -174,7 +186,8 @@ fn ratios(servers: &[Server], figures: &[LoadFigures], played: &[Vec<Vec<Played>
     };
     let ratio = |(index, server): (usize, &Server)| {
         let (idle, busy) = (first("idle", server)?, first("busy", server)?);
-        let mut kept: Vec<f64> = played.get(2)?.get(index)?.iter().map(background_after_burst).collect();
+        let bursts = played.get(load::BURST_LOAD)?.get(index)?;
+        let mut kept: Vec<f64> = bursts.iter().map(|round| background_after_burst(size, round)).collect();
         kept.sort_by(f64::total_cmp);
         Some(Ratios {
             server: server.name.clone(),
