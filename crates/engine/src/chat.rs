@@ -130,76 +130,81 @@ impl Conversation {
         self.messages.truncate(system);
     }
 
-    /// The conversation as JSON: an object with `version` and `messages`.
-    pub fn to_json(&self) -> String {
-        let saved = |message: &Message| SavedMessage {
-            role: message.role.clone(),
-            content: message.content.clone(),
-            tool_calls: message.tool_calls.clone(),
-            fields: message.fields.clone(),
-        };
-        let saved = Saved { version: VERSION, messages: self.messages.iter().map(saved).collect() };
-        // Strings and JSON values always serialise.
-        serde_json::to_string_pretty(&saved).unwrap_or_default()
+    /// Writes the conversation to `path`, as [`save_messages`] does.
+    ///
+    /// # Errors
+    /// [`Error::File`].
+    pub fn save(&self, path: &Path) -> Result<(), Error> {
+        save_messages(path, &self.messages)
     }
 
     /// Takes over the messages of a saved conversation in place of this one's.
     ///
     /// # Errors
-    /// [`Error::Saved`] for what [`Conversation::to_json`] did not write, or wrote in a later version.
-    pub fn load_json(&mut self, json: &str) -> Result<(), Error> {
-        #[derive(Deserialize)]
-        struct Version {
-            version: u32,
-        }
-        let wrong = |error: serde_json::Error| Error::Saved { reason: error.to_string() };
-        // The version first: what else is in a later one is not known here.
-        let Version { version } = serde_json::from_str(json).map_err(wrong)?;
-        if version != VERSION {
-            let reason = format!("it has version {version}, this program reads {VERSION}");
-            return Err(Error::Saved { reason });
-        }
-        let saved: Saved = serde_json::from_str(json).map_err(wrong)?;
-        self.messages = saved
-            .messages
-            .into_iter()
-            .map(|SavedMessage { role, content, tool_calls, fields }| Message {
-                role,
-                content,
-                tool_calls,
-                fields,
-            })
-            .collect();
+    /// Those of [`load_messages`]; the conversation is then as it was.
+    pub fn load(&mut self, path: &Path) -> Result<(), Error> {
+        self.messages = load_messages(path)?;
         Ok(())
     }
+}
 
-    /// Writes [`Conversation::to_json`] to `path`. A file that is there is replaced only by a whole new one.
-    ///
-    /// # Errors
-    /// [`Error::File`].
-    pub fn save(&self, path: &Path) -> Result<(), Error> {
-        let mut partial = path.as_os_str().to_owned();
-        partial.push(".partial");
-        let write = || {
-            let mut file = File::create(&partial)?;
-            file.write_all(self.to_json().as_bytes())?;
-            file.sync_all()?;
-            fs::rename(&partial, path)
-        };
-        write().map_err(|source| {
-            // The first error is the one to tell.
-            let _ = fs::remove_file(&partial);
-            Error::File { path: path.to_owned(), source }
-        })
-    }
+fn messages_to_json(messages: &[Message]) -> String {
+    let saved = |message: &Message| SavedMessage {
+        role: message.role.clone(),
+        content: message.content.clone(),
+        tool_calls: message.tool_calls.clone(),
+        fields: message.fields.clone(),
+    };
+    let saved = Saved { version: VERSION, messages: messages.iter().map(saved).collect() };
+    // Strings and JSON values always serialise.
+    serde_json::to_string_pretty(&saved).unwrap_or_default()
+}
 
-    /// Reads what [`Conversation::save`] wrote.
-    ///
-    /// # Errors
-    /// [`Error::File`] and [`Error::Saved`]; the conversation is then as it was.
-    pub fn load(&mut self, path: &Path) -> Result<(), Error> {
-        let json =
-            fs::read_to_string(path).map_err(|source| Error::File { path: path.to_owned(), source })?;
-        self.load_json(&json)
+/// What [`messages_to_json`] wrote, unless in a later version.
+fn messages_from_json(json: &str) -> Result<Vec<Message>, Error> {
+    #[derive(Deserialize)]
+    struct Version {
+        version: u32,
     }
+    let wrong = |error: serde_json::Error| Error::Saved { reason: error.to_string() };
+    // The version first: what else is in a later one is not known here.
+    let Version { version } = serde_json::from_str(json).map_err(wrong)?;
+    if version != VERSION {
+        let reason = format!("it has version {version}, this program reads {VERSION}");
+        return Err(Error::Saved { reason });
+    }
+    let saved: Saved = serde_json::from_str(json).map_err(wrong)?;
+    let message =
+        |SavedMessage { role, content, tool_calls, fields }| Message { role, content, tool_calls, fields };
+    Ok(saved.messages.into_iter().map(message).collect())
+}
+
+/// Writes a conversation to `path` as JSON: an object with `version` and `messages`. A file that is there is replaced only by a
+/// whole new one.
+///
+/// # Errors
+/// [`Error::File`].
+pub fn save_messages(path: &Path, messages: &[Message]) -> Result<(), Error> {
+    let mut partial = path.as_os_str().to_owned();
+    partial.push(".partial");
+    let write = || {
+        let mut file = File::create(&partial)?;
+        file.write_all(messages_to_json(messages).as_bytes())?;
+        file.sync_all()?;
+        fs::rename(&partial, path)
+    };
+    write().map_err(|source| {
+        // The first error is the one to tell.
+        let _ = fs::remove_file(&partial);
+        Error::File { path: path.to_owned(), source }
+    })
+}
+
+/// Reads what [`save_messages`] wrote.
+///
+/// # Errors
+/// [`Error::File`], and [`Error::Saved`] for what is no such conversation, or one of a later version.
+pub fn load_messages(path: &Path) -> Result<Vec<Message>, Error> {
+    let json = fs::read_to_string(path).map_err(|source| Error::File { path: path.to_owned(), source })?;
+    messages_from_json(&json)
 }

@@ -25,7 +25,7 @@ mod stop;
 mod store;
 mod threads;
 
-pub use chat::Conversation;
+pub use chat::{Conversation, load_messages, save_messages};
 pub use choices::Choice;
 pub use constraint::Constraint;
 pub use engine::{DEFAULT_BATCH, Engine, EngineOptions, Step};
@@ -37,7 +37,8 @@ pub use random::Random;
 pub use sampler::{Sampler, SamplerOptions};
 pub use scheduler::{Claim, Class, Policy, PolicyOptions, Sharing};
 pub use service::{
-    JournalEntry, Keeping, Pooling, Request, RequestId, Service, ServiceFigures, ServiceOptions, Sink, Update,
+    JournalEntry, Keeping, Pooling, Request, RequestId, Service, ServiceFigures, ServiceOptions, Sink,
+    Update, normalise,
 };
 pub use session::{DEFAULT_CONTEXT, EndReason, Limits, Session, SessionOptions, SessionState};
 pub use speculation::{Drafts, Speculation};

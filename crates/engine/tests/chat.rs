@@ -107,6 +107,7 @@ fn a_file_that_is_no_conversation_is_refused() {
         assert!(matches!(conversation.load(&path), Err(Error::Saved { .. })), "{text}");
     }
     assert_eq!(conversation.messages(), [Message::new("user", "kept")]);
-    conversation.load_json(r#"{"version": 1, "messages": [{"role": "user", "content": "喂"}]}"#).unwrap();
+    std::fs::write(&path, r#"{"version": 1, "messages": [{"role": "user", "content": "喂"}]}"#).unwrap();
+    conversation.load(&path).unwrap();
     assert_eq!(conversation.messages(), [Message::new("user", "喂")]);
 }

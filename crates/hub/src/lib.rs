@@ -26,7 +26,7 @@ pub use catalogue::{CATALOGUE, DEFAULT_MODEL, Model};
 pub use error::Error;
 pub use event::Event;
 pub use reference::Reference;
-pub use settings::{PipSource, Settings};
+pub use settings::{Folder, PipSource, Settings};
 pub use source::Source;
 
 use std::path::{Path, PathBuf};

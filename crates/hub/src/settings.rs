@@ -40,7 +40,7 @@ pub struct PipSource {
 impl Settings {
     /// The settings of this process: environment variables first, then each platform's habits.
     pub fn from_environment() -> Result<Settings, Error> {
-        let cache = cache_folder(env::consts::OS, &variable).ok_or(Error::NoCacheFolder)?;
+        let cache = Folder::Cache.path().ok_or(Error::NoCacheFolder)?;
         Ok(Settings::from_variables(cache, &variable))
     }
 
@@ -98,21 +98,40 @@ fn hugging_face_token(variable: &dyn Fn(&str) -> Option<String>) -> Option<Strin
     (!token.is_empty() && !token.contains(['\r', '\n'])).then(|| token.to_owned())
 }
 
-/// The cache folder by each platform's custom.
-fn cache_folder(system: &str, variable: &dyn Fn(&str) -> Option<String>) -> Option<PathBuf> {
-    if let Some(folder) = variable("POUCH_CACHE") {
-        return Some(PathBuf::from(folder));
+/// What a folder of this program holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Folder {
+    /// What can be fetched or computed again. `POUCH_CACHE`, or `pouch` in the user's cache folder.
+    Cache,
+    /// What cannot: conversations, stored answers. `POUCH_DATA`, or `pouch` in the user's data folder.
+    Data,
+}
+
+impl Folder {
+    /// Where it is for this user, by each platform's custom; `None` if nothing says so.
+    pub fn path(self) -> Option<PathBuf> {
+        self.of(env::consts::OS, &variable)
     }
-    let home = || variable("HOME").map(PathBuf::from).or_else(env::home_dir);
-    Some(match system {
-        "windows" => PathBuf::from(variable("LOCALAPPDATA")?).join("pouch").join("cache"),
-        "macos" | "ios" => home()?.join("Library").join("Caches").join("pouch"),
-        // A relative XDG path is to be ignored, says the specification.
-        _ => match variable("XDG_CACHE_HOME").map(PathBuf::from).filter(|path| path.is_absolute()) {
-            Some(folder) => folder.join("pouch"),
-            None => home()?.join(".cache").join("pouch"),
-        },
-    })
+
+    fn of(self, system: &str, variable: &dyn Fn(&str) -> Option<String>) -> Option<PathBuf> {
+        let (own, xdg, in_home, on_mac, on_windows) = match self {
+            Folder::Cache => ("POUCH_CACHE", "XDG_CACHE_HOME", ".cache", "Caches", "cache"),
+            Folder::Data => ("POUCH_DATA", "XDG_DATA_HOME", ".local/share", "Application Support", "data"),
+        };
+        if let Some(folder) = variable(own) {
+            return Some(PathBuf::from(folder));
+        }
+        let home = || variable("HOME").map(PathBuf::from).or_else(env::home_dir);
+        Some(match system {
+            "windows" => PathBuf::from(variable("LOCALAPPDATA")?).join("pouch").join(on_windows),
+            "macos" | "ios" => home()?.join("Library").join(on_mac).join("pouch"),
+            // A relative XDG path is to be ignored, says the specification.
+            _ => match variable(xdg).map(PathBuf::from).filter(|path| path.is_absolute()) {
+                Some(folder) => folder.join("pouch"),
+                None => home()?.join(in_home).join("pouch"),
+            },
+        })
+    }
 }
 
 #[cfg(test)]
@@ -124,18 +143,29 @@ mod tests {
     }
 
     #[test]
-    fn the_cache_folder_follows_each_platform() {
-        let folder = |system, set| cache_folder(system, &variables(set));
-        assert_eq!(folder("linux", &[("HOME", "/h")]), Some("/h/.cache/pouch".into()));
-        assert_eq!(folder("linux", &[("HOME", "/h"), ("XDG_CACHE_HOME", "/x")]), Some("/x/pouch".into()));
-        assert_eq!(
-            folder("linux", &[("HOME", "/h"), ("XDG_CACHE_HOME", "rel")]),
-            Some("/h/.cache/pouch".into())
-        );
-        assert_eq!(folder("macos", &[("HOME", "/h")]), Some("/h/Library/Caches/pouch".into()));
-        assert_eq!(folder("windows", &[("LOCALAPPDATA", "/l")]), Some("/l/pouch/cache".into()));
-        assert_eq!(folder("windows", &[]), None);
-        assert_eq!(folder("linux", &[("POUCH_CACHE", "/p"), ("XDG_CACHE_HOME", "/x")]), Some("/p".into()));
+    fn folders_follow_each_platform() {
+        for (system, set, cache, data) in [
+            ("linux", &[("HOME", "/h")][..], "/h/.cache/pouch", "/h/.local/share/pouch"),
+            (
+                "linux",
+                &[("HOME", "/h"), ("XDG_CACHE_HOME", "/x"), ("XDG_DATA_HOME", "/y")],
+                "/x/pouch",
+                "/y/pouch",
+            ),
+            (
+                "linux",
+                &[("HOME", "/h"), ("XDG_CACHE_HOME", "rel"), ("XDG_DATA_HOME", "rel")],
+                "/h/.cache/pouch",
+                "/h/.local/share/pouch",
+            ),
+            ("macos", &[("HOME", "/h")], "/h/Library/Caches/pouch", "/h/Library/Application Support/pouch"),
+            ("windows", &[("LOCALAPPDATA", "/l")], "/l/pouch/cache", "/l/pouch/data"),
+            ("linux", &[("POUCH_CACHE", "/p"), ("POUCH_DATA", "/q"), ("HOME", "/h")], "/p", "/q"),
+        ] {
+            assert_eq!(Folder::Cache.of(system, &variables(set)), Some(cache.into()), "{set:?}");
+            assert_eq!(Folder::Data.of(system, &variables(set)), Some(data.into()), "{set:?}");
+        }
+        assert_eq!(Folder::Data.of("windows", &|_| None), None);
     }
 
     #[test]

@@ -24,6 +24,13 @@ pub(crate) enum Failure {
     #[error(transparent)]
     Server(#[from] server::Error),
     #[error(transparent)]
+    Client(#[from] client::Error),
+    /// A server that went away while a conversation was held through it.
+    #[error(
+        "{error}. The conversation is kept as far as it came: `pouch chat --continue {id}` goes on with it"
+    )]
+    Left { error: client::Error, id: String },
+    #[error(transparent)]
     Compress(#[from] compress::Error),
     /// A library's error together with the file it is about.
     #[error("{}: {error}", path.display())]
@@ -64,6 +71,11 @@ impl Failure {
             Failure::OutputClosed => None,
             failure => Some(failure.to_string()),
         }
+    }
+
+    /// Whether it is a server that failed, which may be there again the next moment.
+    pub(crate) fn is_a_servers(&self) -> bool {
+        matches!(self, Failure::Client(_) | Failure::Left { .. })
     }
 
     pub(crate) fn exit_code(&self) -> ExitCode {

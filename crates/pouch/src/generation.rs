@@ -8,6 +8,7 @@ use engine::{
 };
 use kernels::Team;
 use model::{KvType, Model};
+use serde_json::{Map, Value};
 
 use crate::commands::MODEL_HELP;
 use crate::errors::Failure;
@@ -17,36 +18,36 @@ use crate::printer::Printer;
 /// Options of every command that makes text.
 #[derive(Debug, clap::Args)]
 pub(crate) struct GenerationArguments {
-    #[arg(short, long, value_name = "MODEL", default_value = hub::DEFAULT_MODEL, help = MODEL_HELP)]
-    pub(crate) model: String,
+    #[arg(short, long, value_name = "MODEL", help = format!("{MODEL_HELP} [default: {}]", hub::DEFAULT_MODEL))]
+    model: Option<String>,
 
     /// Tell the model how to behave: the system message
     #[arg(long, value_name = "TEXT")]
     pub(crate) system: Option<String>,
 
-    /// Generate at most N tokens an answer
-    #[arg(short = 'n', long = "tokens", value_name = "N", default_value_t = 512)]
-    pub(crate) tokens: usize,
+    /// Generate at most N tokens an answer [default: 512]
+    #[arg(short = 'n', long = "tokens", value_name = "N")]
+    tokens: Option<usize>,
 
-    /// Freedom of choice: 0 always takes the likeliest token, 1 follows the model's own probabilities
-    #[arg(long, value_name = "T", default_value_t = 0.6, allow_negative_numbers = true, help_heading = SAMPLING)]
-    temperature: f32,
+    /// Freedom of choice: 0 always takes the likeliest token, 1 follows the model's own probabilities [default: 0.6]
+    #[arg(long, value_name = "T", allow_negative_numbers = true, help_heading = SAMPLING)]
+    temperature: Option<f32>,
 
-    /// Choose among the K likeliest tokens only; 0 is off
-    #[arg(long, value_name = "K", default_value_t = 40, help_heading = SAMPLING)]
-    top_k: usize,
+    /// Choose among the K likeliest tokens only; 0 is off [default: 40]
+    #[arg(long, value_name = "K", help_heading = SAMPLING)]
+    top_k: Option<usize>,
 
-    /// Choose among the fewest tokens whose probabilities sum to P; 1 is off
-    #[arg(long, value_name = "P", default_value_t = 0.95, allow_negative_numbers = true, help_heading = SAMPLING)]
-    top_p: f32,
+    /// Choose among the fewest tokens whose probabilities sum to P; 1 is off [default: 0.95]
+    #[arg(long, value_name = "P", allow_negative_numbers = true, help_heading = SAMPLING)]
+    top_p: Option<f32>,
 
-    /// Leave out tokens less than P times as likely as the likeliest; 0 is off
-    #[arg(long, value_name = "P", default_value_t = 0.05, allow_negative_numbers = true, help_heading = SAMPLING)]
-    min_p: f32,
+    /// Leave out tokens less than P times as likely as the likeliest; 0 is off [default: 0.05]
+    #[arg(long, value_name = "P", allow_negative_numbers = true, help_heading = SAMPLING)]
+    min_p: Option<f32>,
 
-    /// Make tokens seen among the last 64 less likely; 1 is off
-    #[arg(long, value_name = "X", default_value_t = 1.1, allow_negative_numbers = true, help_heading = SAMPLING)]
-    repeat_penalty: f32,
+    /// Make tokens seen among the last 64 less likely; 1 is off [default: 1.1]
+    #[arg(long, value_name = "X", allow_negative_numbers = true, help_heading = SAMPLING)]
+    repeat_penalty: Option<f32>,
 
     /// Same seed, same answer [default: another one each time]
     #[arg(long, value_name = "N", help_heading = SAMPLING)]
@@ -54,16 +55,16 @@ pub(crate) struct GenerationArguments {
 
     /// Threads to compute with [default: the fast cores this process may use]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024), help_heading = MACHINE)]
-    pub(crate) threads: Option<u16>,
+    threads: Option<u16>,
 
     /// Tokens that fit, prompt and answer together [default: the model's own, at most 8192]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), help_heading = MACHINE)]
     context: Option<u32>,
 
     /// Number format of the keys and values kept for the context: q8_0 takes about half the memory and costs some
-    /// accuracy, q4_0 a quarter and costs much
-    #[arg(long, value_name = "FORMAT", value_enum, default_value_t = Kv::F16, help_heading = MACHINE)]
-    kv: Kv,
+    /// accuracy, q4_0 a quarter and costs much [default: f16]
+    #[arg(long, value_name = "FORMAT", value_enum, help_heading = MACHINE)]
+    kv: Option<Kv>,
 
     /// Have a smaller model of the same family guess tokens that the model then checks several at a time
     #[arg(long, value_name = "MODEL", help_heading = MACHINE)]
@@ -74,6 +75,13 @@ pub(crate) struct GenerationArguments {
     #[arg(long, conflicts_with = "draft_model", help_heading = MACHINE)]
     no_speculation: bool,
 }
+
+const TOKENS: usize = 512;
+const TEMPERATURE: f32 = 0.6;
+const TOP_K: usize = 40;
+const TOP_P: f32 = 0.95;
+const MIN_P: f32 = 0.05;
+const REPEAT_PENALTY: f32 = 1.1;
 
 const SAMPLING: &str = "Sampling";
 const MACHINE: &str = "Machine";
@@ -124,10 +132,47 @@ pub(crate) struct Machine {
 }
 
 impl GenerationArguments {
+    /// The model asked for.
+    pub(crate) fn model(&self) -> &str {
+        self.model.as_deref().unwrap_or(hub::DEFAULT_MODEL)
+    }
+
+    /// The model, if one was named.
+    pub(crate) fn named_model(&self) -> Option<&str> {
+        self.model.as_deref()
+    }
+
+    /// An option that was given and that no server takes from its clients.
+    pub(crate) fn for_this_process(&self) -> Option<&'static str> {
+        let given = [
+            (self.threads.is_some(), "--threads"),
+            (self.context.is_some(), "--context"),
+            (self.kv.is_some(), "--kv"),
+            (self.draft_model.is_some(), "--draft-model"),
+            (self.no_speculation, "--no-speculation"),
+        ];
+        given.into_iter().find_map(|(given, name)| given.then_some(name))
+    }
+
+    /// What was given of what a conversation has for settings, as the fields of a request.
+    pub(crate) fn settings(&self) -> Map<String, Value> {
+        let settings = [
+            ("system", self.system.as_deref().map(Value::from)),
+            ("max_tokens", self.tokens.map(Value::from)),
+            ("temperature", self.temperature.map(number)),
+            ("top_k", self.top_k.map(Value::from)),
+            ("top_p", self.top_p.map(number)),
+            ("min_p", self.min_p.map(number)),
+            ("repeat_penalty", self.repeat_penalty.map(number)),
+            ("seed", self.seed.map(Value::from)),
+        ];
+        settings.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect()
+    }
+
     /// Fetches and opens the model.
     pub(crate) fn open(&self, printer: &Printer) -> Result<Machine, Failure> {
         let team = team(self.threads);
-        let model = models::open(&self.model, &team, printer)?;
+        let model = models::open(self.model(), &team, printer)?;
         let mut engine = Engine::with_team(Arc::clone(&model), Arc::clone(&team), DEFAULT_BATCH);
         if let Some(name) = &self.draft_model {
             engine.set_draft_model(models::open(name, &team, printer)?)?;
@@ -143,9 +188,10 @@ impl GenerationArguments {
         printer: &Printer,
     ) -> Result<Session, Failure> {
         let trained = machine.model.config.context;
+        let tokens = self.tokens.unwrap_or(TOKENS);
         let context = match self.context {
             Some(context) => context as usize,
-            None => (needed + self.tokens).max(engine::DEFAULT_CONTEXT).min(trained),
+            None => (needed + tokens).max(engine::DEFAULT_CONTEXT).min(trained),
         };
         if context > trained {
             printer.warning(&format!(
@@ -154,22 +200,40 @@ impl GenerationArguments {
         }
         let options = SessionOptions {
             context: Some(context),
-            kv_type: self.kv.into(),
+            kv_type: self.kv.unwrap_or(Kv::F16).into(),
             sampler: SamplerOptions {
-                temperature: self.temperature,
-                top_k: self.top_k,
-                top_p: self.top_p,
-                min_p: self.min_p,
-                repeat_penalty: self.repeat_penalty,
+                temperature: self.temperature.unwrap_or(TEMPERATURE),
+                top_k: self.top_k.unwrap_or(TOP_K),
+                top_p: self.top_p.unwrap_or(TOP_P),
+                min_p: self.min_p.unwrap_or(MIN_P),
+                repeat_penalty: self.repeat_penalty.unwrap_or(REPEAT_PENALTY),
                 seed: machine.seed,
                 ..SamplerOptions::default()
             },
-            limits: Limits { max_tokens: Some(self.tokens), ..Limits::default() },
+            limits: Limits { max_tokens: Some(tokens), ..Limits::default() },
             speculation: if self.no_speculation { Speculation::Off } else { Speculation::Adaptive },
             shown: Vec::new(),
         };
         Ok(machine.engine.session(options)?)
     }
+}
+
+/// What requests say where nobody says anything else.
+pub(crate) fn default_settings() -> Map<String, Value> {
+    let settings = [
+        ("max_tokens", TOKENS.into()),
+        ("temperature", number(TEMPERATURE)),
+        ("top_k", TOP_K.into()),
+        ("top_p", number(TOP_P)),
+        ("min_p", number(MIN_P)),
+        ("repeat_penalty", number(REPEAT_PENALTY)),
+    ];
+    settings.map(|(name, value)| (name.to_owned(), value)).into_iter().collect()
+}
+
+/// As people write it: 0.6, not the number of 64 bits that is nearest to the one of 32.
+fn number(value: f32) -> Value {
+    value.to_string().parse::<f64>().map_or(Value::Null, Value::from)
 }
 
 /// A seed that differs from run to run, small enough to be exact in every JSON reader.
@@ -183,27 +247,57 @@ pub(crate) fn finish_reason(generation: &Generation) -> &'static str {
     generation.end.map_or("interrupted", |end| end.name())
 }
 
-/// The figures of an answer in one line.
-pub(crate) fn figures_line(generation: &Generation) -> String {
-    let figures: &Figures = &generation.figures;
-    let first = match figures.time_to_first_token {
-        Some(time) => format!("first token after {:.0} ms", time.as_secs_f64() * 1e3),
-        None => "no token".to_owned(),
-    };
-    let reused = match figures.reused_tokens {
-        0 => String::new(),
-        reused => format!(" (+{reused} kept)"),
-    };
-    let guessed = match figures.drafts {
-        Drafts { drafted: 0, .. } => String::new(),
-        Drafts { drafted, accepted } => format!(" | {accepted} of {drafted} guesses right"),
-    };
-    format!(
-        "prompt {}{reused} tokens, {:.1} tok/s | answer {} tokens, {:.1} tok/s{guessed} | {first} | {}",
-        figures.prompt_tokens,
-        figures.prefill_tok_s(),
-        figures.generated_tokens,
-        figures.decode_tok_s(),
-        finish_reason(generation).replace('_', " "),
-    )
+/// The figures of an answer, whoever made it.
+pub(crate) struct AnswerFigures<'a> {
+    /// Tokens of the prompt that were computed, and those that needed not be.
+    pub(crate) prompt: usize,
+    pub(crate) reused: usize,
+    pub(crate) prefill_tok_s: f64,
+    pub(crate) answer: usize,
+    pub(crate) decode_tok_s: f64,
+    pub(crate) drafts: Drafts,
+    pub(crate) first_token_ms: Option<f64>,
+    pub(crate) end: &'a str,
+}
+
+impl AnswerFigures<'static> {
+    pub(crate) fn of(generation: &Generation) -> AnswerFigures<'static> {
+        let figures: &Figures = &generation.figures;
+        AnswerFigures {
+            prompt: figures.prompt_tokens,
+            reused: figures.reused_tokens,
+            prefill_tok_s: figures.prefill_tok_s(),
+            answer: figures.generated_tokens,
+            decode_tok_s: figures.decode_tok_s(),
+            drafts: figures.drafts,
+            first_token_ms: figures.time_to_first_token.map(|time| time.as_secs_f64() * 1e3),
+            end: finish_reason(generation),
+        }
+    }
+}
+
+impl AnswerFigures<'_> {
+    /// In one line.
+    pub(crate) fn line(&self) -> String {
+        let first = match self.first_token_ms {
+            Some(time) => format!("first token after {time:.0} ms"),
+            None => "no token".to_owned(),
+        };
+        let reused = match self.reused {
+            0 => String::new(),
+            reused => format!(" (+{reused} kept)"),
+        };
+        let guessed = match self.drafts {
+            Drafts { drafted: 0, .. } => String::new(),
+            Drafts { drafted, accepted } => format!(" | {accepted} of {drafted} guesses right"),
+        };
+        format!(
+            "prompt {}{reused} tokens, {:.1} tok/s | answer {} tokens, {:.1} tok/s{guessed} | {first} | {}",
+            self.prompt,
+            self.prefill_tok_s,
+            self.answer,
+            self.decode_tok_s,
+            self.end.replace('_', " "),
+        )
+    }
 }

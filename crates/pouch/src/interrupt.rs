@@ -1,6 +1,7 @@
 //! Ctrl-C: the first one ends the answer in the making, cleanly; one outside an answer, or a second one, ends the program.
 
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::errors::Failure;
 
@@ -11,6 +12,10 @@ const ENDED_BY_INTERRUPT: i32 = 130;
 static CANCEL: AtomicBool = AtomicBool::new(false);
 /// Whether an answer is being made.
 static ANSWERING: AtomicBool = AtomicBool::new(false);
+/// What Ctrl-C does besides.
+static ACTION: Mutex<Option<Action>> = Mutex::new(None);
+
+type Action = Box<dyn FnOnce() + Send>;
 
 /// Takes over Ctrl-C for the rest of the process.
 pub(crate) fn install() -> Result<(), Failure> {
@@ -19,8 +24,25 @@ pub(crate) fn install() -> Result<(), Failure> {
         if !first {
             std::process::exit(ENDED_BY_INTERRUPT);
         }
+        if let Some(act) = action().take() {
+            // Elsewhere, so that a second Ctrl-C finds somebody to take it.
+            std::thread::spawn(act);
+        }
     };
     ctrlc::set_handler(handler).map_err(|error| Failure::Usage(format!("cannot take over Ctrl-C: {error}")))
+}
+
+/// Runs `answer`, and `act` on another thread when Ctrl-C comes meanwhile. Returns with the result whether it came.
+pub(crate) fn during_with<T>(act: impl FnOnce() + Send + 'static, answer: impl FnOnce() -> T) -> (T, bool) {
+    *action() = Some(Box::new(act));
+    let result = during(|cancel| (answer(), cancel.load(Ordering::SeqCst)));
+    *action() = None;
+    result
+}
+
+fn action() -> MutexGuard<'static, Option<Action>> {
+    // It is replaced as a whole.
+    ACTION.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Runs `answer` with the flag that Ctrl-C sets meanwhile.

@@ -6,7 +6,6 @@
 mod cli;
 mod commands;
 mod csv;
-mod data;
 mod errors;
 mod generation;
 mod interrupt;

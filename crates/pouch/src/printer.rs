@@ -44,6 +44,16 @@ impl Printer {
         out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(output)
     }
 
+    /// A piece of what a model thinks before it answers: beside the answer, so on terminals alone.
+    pub(crate) fn thought(&self, text: &str) -> Result<(), Failure> {
+        if self.quiet || !self.output_is_terminal || text.is_empty() {
+            return Ok(());
+        }
+        self.open_line.set(!text.ends_with('\n'));
+        let mut out = anstream::stdout().lock();
+        write!(out, "{DIM}{}{DIM:#}", printable(text)).and_then(|()| out.flush()).map_err(output)
+    }
+
     /// Ends the line that [`Printer::text`] left open, if any.
     pub(crate) fn end_line(&self) -> Result<(), Failure> {
         if self.open_line.get() { self.text("\n") } else { Ok(()) }

@@ -46,7 +46,8 @@ export class Answers extends EventTarget {
 
   /** Follows an answer that this page did not see to its end. */
   resume(document) {
-    return this.#run(document, (message, run) => this.#follow(document, message, run));
+    const save = () => this.#store.saveFollowed(document);
+    return this.#run(document, (message, run) => this.#follow(document, message, run), save);
   }
 
   /** Says whose answer the reader looks at, that of this conversation or null: the server hurries it. */
@@ -67,7 +68,7 @@ export class Answers extends EventTarget {
     await run?.ended;
   }
 
-  async #run(document, work) {
+  async #run(document, work, save = () => this.#store.save(document, { now: true })) {
     const message = document.messages.at(-1);
     const run = { message, controller: new AbortController(), phase: 'reading' };
     this.#running.set(document.id, run);
@@ -80,7 +81,7 @@ export class Answers extends EventTarget {
     this.#running.delete(document.id);
     touch(document);
     this.#changed('end', document);
-    await this.#store.save(document, { now: true });
+    await save();
   }
 
   #failed(message, error) {
@@ -156,9 +157,12 @@ export class Answers extends EventTarget {
 
 /** Takes what the server has of an answer into the message. True: nothing more will come. */
 function settle(message, stored) {
-  const pieces = (stored.output ?? []).filter(({ type }) => type === 'message').flatMap(({ content }) => content);
-  const text = pieces.map((piece) => piece.text ?? '').join('');
+  const textOf = (kind) =>
+    (stored.output ?? []).filter(({ type }) => type === kind).flatMap(({ content }) => content).map((piece) => piece.text ?? '').join('');
+  const text = textOf('message');
   if (text.length >= message.content.length) message.content = text;
+  const thinking = textOf('reasoning');
+  if (thinking) message.thinking = thinking;
   if (stored.usage) message.figures = { tokens: stored.usage.output_tokens, speed: null, first: null };
   switch (stored.status) {
     case 'queued':

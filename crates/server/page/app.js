@@ -3,7 +3,7 @@
 import * as api from './api.js';
 import { Answers, kindOf } from './answers.js';
 import { Composer } from './composer.js';
-import { create, cutFrom, expect, say, touch, unfinished } from './conversation.js';
+import { catchUp, create, cutFrom, expect, say, touch, unfinished } from './conversation.js';
 import { $, drawIcons, h } from './dom.js';
 import { Drawer } from './drawer.js';
 import { Figures } from './figures.js';
@@ -20,6 +20,7 @@ const answers = new Answers(store);
 const reader = new Reader();
 let models = [];
 let current = fresh();
+let revision = null; // the server's, of all conversations
 let choosing = 0; // counts choices, so that a slow one does not undo a later one
 
 drawIcons();
@@ -192,8 +193,12 @@ function appearance(change) {
   show({ anew: true });
 }
 
-function lookedAt(alive) {
-  if (alive && models.length === 0) load();
+function lookedAt(status) {
+  if (status && models.length === 0) load();
+  if (status && status.conversations !== revision) {
+    if (revision !== null) store.refresh().catch(() => {}); // the next change comes, or the next look at the page
+    revision = status.conversations;
+  }
   if (answers.phase(current.id)) messages.changed(current, () => answers.phase(current.id), () => figures.queued);
 }
 
@@ -235,6 +240,11 @@ store.addEventListener('relief', () => notify('save', t('savedAgain')));
 store.addEventListener('elsewhere', ({ detail: { id, document } }) => {
   if (id !== current.id || answers.phase(id)) return;
   if (!document) return notify('elsewhere', t('deletedElsewhere'), { stays: true });
+  if (catchUp(current, document)) {
+    withdraw('elsewhere');
+    if (unfinished(current)) answers.resume(current);
+    return show();
+  }
   const run = () => {
     store.adopt(document);
     enter(document, { address: 'replace' });

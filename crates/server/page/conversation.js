@@ -73,6 +73,23 @@ export function request(document) {
   };
 }
 
+/** Whether two messages are one: by what they say, or by the name that the server has for an answer. */
+const sameMessage = (one, other) =>
+  one.role === other.role && ((one.id && one.id === other.id) || (one.content === other.content && one.state === other.state));
+
+/**
+ * Takes over what was said after all that stands here, or how an answer that stands here ended; what stands here stays the same
+ * objects. False if something else was changed.
+ */
+export function catchUp(document, later) {
+  const { messages } = document;
+  if (later.messages.length < messages.length || !messages.every((message, at) => sameMessage(message, later.messages[at]))) return false;
+  messages.forEach((message, at) => { if (later.messages[at].state !== 'writing') Object.assign(message, later.messages[at]); });
+  messages.push(...later.messages.slice(messages.length));
+  Object.assign(document, later, { messages });
+  return true;
+}
+
 const essence = ({ title, model, settings, messages }) =>
   JSON.stringify([title, model, Object.entries(settings ?? {}).sort(), messages.map(({ role, content, state }) => [role, content, state])]);
 

@@ -14,7 +14,7 @@ export class Figures {
   #busy;
   #looked;
 
-  /** `busy()` tells whether an answer is on its way, `looked(alive)` is told after each look whether the server answered. */
+  /** `busy()` tells whether an answer is on its way, `looked(status)` gets after each look what the server answered, or null. */
   constructor(busy, looked) {
     this.#busy = busy;
     this.#looked = looked;
@@ -34,7 +34,7 @@ export class Figures {
       this.#last = null; // the figures vanish; what fails is told where it was wanted
     }
     this.show();
-    this.#looked(this.#last !== null);
+    this.#looked(this.#last);
     clearTimeout(this.#timer);
     this.#timer = setTimeout(() => this.look(), this.#busy() ? BUSY : IDLE);
   }

@@ -55,6 +55,14 @@ export class Store extends EventTarget {
     return this.#open.get(id);
   }
 
+  /** Keeps a document whose answer somebody else may have asked for, unless they have kept the end of it themselves. */
+  async saveFollowed(document) {
+    const kept = await api.getConversation(document.id).catch(() => null);
+    const isTheirs = kept && (kept.messages.length > document.messages.length || kept.messages.at(-1)?.state !== 'writing');
+    if (!isTheirs) return this.save(document, { now: true });
+    this.#emit('elsewhere', { id: document.id, document: kept });
+  }
+
   /** Takes this as the open document of its id, in the place of one there was. */
   adopt(document) {
     this.#removed.delete(document.id);

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 
 use engine::Service;
 use tokio::sync::Semaphore;
@@ -30,6 +30,8 @@ pub(crate) struct App {
     pub(crate) metrics: Arc<Metrics>,
     /// Where conversations and responses are kept, if they are.
     pub(crate) data: Option<PathBuf>,
+    /// Rises with every change of a conversation.
+    pub(crate) revision: AtomicU64,
     /// Answers that end now were cut off.
     pub(crate) is_stopping: Arc<AtomicBool>,
 }

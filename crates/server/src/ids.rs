@@ -11,8 +11,8 @@ pub(crate) fn random() -> u64 {
     RandomState::new().hash_one(COUNT.fetch_add(1, Ordering::Relaxed))
 }
 
-/// `prefix` with 32 random hexadecimal digits.
-pub(crate) fn new(prefix: &str) -> String {
+/// A name that nothing else has: `prefix` with 32 random hexadecimal digits.
+pub fn new(prefix: &str) -> String {
     format!("{prefix}{:016x}{:016x}", random(), random())
 }
 

@@ -28,7 +28,8 @@ mod security;
 mod server;
 
 pub use error::Error;
+pub use ids::new as new_id;
 pub use limits::Limits;
-pub use listen::Listen;
+pub use listen::{Listen, socket};
 pub use models::ModelFile;
 pub use server::{Options, Server, Signals};

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener as StdTcpListener};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
@@ -22,6 +22,12 @@ pub enum Listen {
     Unix(PathBuf),
 }
 
+/// The Unix socket at which a server with this data folder listens, whatever else it is told to: there this user's own programs
+/// find it. Whoever can connect there can read the folder too, so no key is asked for.
+pub fn socket(data: &Path) -> PathBuf {
+    data.join("pouch.sock")
+}
+
 /// What carries one connection.
 pub(crate) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
@@ -30,7 +36,7 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 pub(crate) enum Listener {
     Tcp(TcpListener),
     #[cfg(unix)]
-    Unix(UnixListener, SocketFile),
+    Unix(UnixListener, SocketFile, Transport),
 }
 
 /// Deletes the socket when the server ends.
@@ -58,8 +64,16 @@ impl Listener {
                 bind().map(Listener::Tcp).map_err(|source| Error::Bind { address: *address, source })
             }
             #[cfg(unix)]
-            Listen::Unix(path) => bind_unix(path),
+            Listen::Unix(path) => bind_unix(path, Transport::Unix),
         }
+    }
+
+    /// Binds the socket by which this user's own programs find the server: see [`socket`].
+    #[cfg(unix)]
+    pub(crate) fn bind_own(data: &Path) -> Result<Listener, Error> {
+        let fail = |source| Error::Io { action: format!("make {}", data.display()), source };
+        std::fs::create_dir_all(data).map_err(fail)?;
+        bind_unix(&socket(data), Transport::Own)
     }
 
     /// As people write it: an address for a browser, or a path.
@@ -69,7 +83,7 @@ impl Listener {
                 listener.local_addr().map_or_else(|_| String::new(), |address| format!("http://{address}"))
             }
             #[cfg(unix)]
-            Listener::Unix(_, file) => format!("unix:{}", file.0.display()),
+            Listener::Unix(_, file, _) => format!("unix:{}", file.0.display()),
         }
     }
 
@@ -77,7 +91,7 @@ impl Listener {
         match self {
             Listener::Tcp(_) => Transport::Tcp,
             #[cfg(unix)]
-            Listener::Unix(..) => Transport::Unix,
+            Listener::Unix(_, _, transport) => *transport,
         }
     }
 
@@ -91,14 +105,14 @@ impl Listener {
                 Ok(Box::new(stream))
             }
             #[cfg(unix)]
-            Listener::Unix(listener, _) => Ok(Box::new(listener.accept().await?.0)),
+            Listener::Unix(listener, ..) => Ok(Box::new(listener.accept().await?.0)),
         }
     }
 }
 
 /// A socket that only its owner can connect to. One that a killed server left is replaced, one with a listener is not.
 #[cfg(unix)]
-fn bind_unix(path: &std::path::Path) -> Result<Listener, Error> {
+fn bind_unix(path: &Path, transport: Transport) -> Result<Listener, Error> {
     use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 
     let fail = |action: &str| {
@@ -127,5 +141,5 @@ fn bind_unix(path: &std::path::Path) -> Result<Listener, Error> {
         let _ = std::fs::remove_file(&hidden);
         return Err(fail("make the socket")(source));
     }
-    Ok(Listener::Unix(listener, SocketFile(path.to_owned())))
+    Ok(Listener::Unix(listener, SocketFile(path.to_owned()), transport))
 }

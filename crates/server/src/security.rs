@@ -23,8 +23,10 @@ use crate::error::Error;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Transport {
     Tcp,
-    /// The socket's file says who may connect, and no browser can.
+    /// The socket's file says who may connect, and no browser can. A proxy may stand there for others, so the key counts.
     Unix,
+    /// The socket in the data folder, see [`socket`](crate::socket): only who can read that folder, with no proxy between.
+    Own,
 }
 
 /// Who may ask.
@@ -132,7 +134,7 @@ pub(crate) async fn guard(State(app): State<Arc<App>>, request: Request, next: N
     let transport = request.extensions().get().copied().unwrap_or(Transport::Tcp);
     let headers = request.headers();
     let checked = match transport {
-        Transport::Unix => Ok(None),
+        Transport::Unix | Transport::Own => Ok(None),
         Transport::Tcp => app.access.check_host(headers).and_then(|()| app.access.check_origin(headers)),
     };
     let origin = checked.as_ref().ok().cloned().flatten();
@@ -140,6 +142,7 @@ pub(crate) async fn guard(State(app): State<Arc<App>>, request: Request, next: N
         Err(refused) => refused.into_response(),
         // A browser asks beforehand whether the page may ask, and sends no key with that.
         Ok(Some(_)) if request.method() == Method::OPTIONS => StatusCode::NO_CONTENT.into_response(),
+        Ok(_) if transport == Transport::Own => next.run(request).await,
         Ok(_) if is_public(request.method(), request.uri().path()) => next.run(request).await,
         Ok(_) => match app.access.check_key(headers) {
             Err(refused) => refused.into_response(),

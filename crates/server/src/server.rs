@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use engine::{Keeping, Recovered, Service};
@@ -16,6 +16,7 @@ use crate::app::App;
 use crate::connections::accept;
 use crate::error::Error;
 use crate::generation::{Active, Common, resume};
+use crate::ids;
 use crate::limits::Limits;
 use crate::listen::{Listen, Listener};
 use crate::metrics::Metrics;
@@ -52,7 +53,7 @@ pub struct Options {
     pub keeping: Keeping,
     /// What the journal had: it goes on.
     pub recovered: Vec<Recovered>,
-    /// Where conversations and stored responses are kept; nowhere if `None`.
+    /// Where conversations and stored responses are kept, and the socket is that [`socket`](crate::socket) names; nowhere if `None`.
     pub data: Option<PathBuf>,
     /// What clients may ask.
     pub limits: Limits,
@@ -63,6 +64,8 @@ pub struct Server {
     app: Arc<App>,
     runtime: Runtime,
     addresses: Vec<String>,
+    /// Why this user's own programs do not find the server, if they do not.
+    hidden: Option<Error>,
     stop: watch::Sender<bool>,
     accepting: JoinSet<()>,
     connections: Arc<Semaphore>,
@@ -97,6 +100,7 @@ impl Server {
             records: Records::new(responses, options.keeping.journal, limits.responses),
             metrics: Arc::new(Metrics::default()),
             data: options.data,
+            revision: AtomicU64::new(ids::random() >> 12),
             is_stopping: Arc::default(),
             limits,
         });
@@ -108,10 +112,17 @@ impl Server {
             .build()
             .map_err(|source| Error::Io { action: "start the server's threads".to_owned(), source })?;
         let within = runtime.enter();
-        let listeners =
+        let mut listeners =
             options.listen.iter().map(Listener::bind).collect::<Result<Vec<Listener>, Error>>()?;
-        drop(within);
         let addresses = listeners.iter().map(Listener::address).collect();
+        let mut hidden = None;
+        #[cfg(unix)]
+        match app.data.as_deref().map(Listener::bind_own) {
+            Some(Ok(listener)) => listeners.push(listener),
+            Some(Err(error)) => hidden = Some(error),
+            None => {}
+        }
+        drop(within);
         let (stop, stopping) = watch::channel(false);
         let connections = Arc::new(Semaphore::new(app.limits.connections));
         let router = router(&app);
@@ -128,12 +139,18 @@ impl Server {
                 let _ = resume(&resumed, recovered).await;
             }
         });
-        Ok(Server { app, runtime, addresses, stop, accepting, connections })
+        Ok(Server { app, runtime, addresses, hidden, stop, accepting, connections })
     }
 
-    /// Where it listens: `http://127.0.0.1:8080`, `unix:/run/pouch.sock`.
+    /// Where it was told to listen: `http://127.0.0.1:8080`, `unix:/run/pouch.sock`.
     pub fn addresses(&self) -> &[String] {
         &self.addresses
+    }
+
+    /// Why it does not listen at the socket in its data folder, by which this user's own programs would find it: another server has
+    /// it, or the folder's path is too long for a socket.
+    pub fn hidden(&self) -> Option<&Error> {
+        self.hidden.as_ref()
     }
 
     /// Answers in the making.

@@ -69,11 +69,16 @@ impl Embedding {
     /// The vector of the text at hand, of length 1; a mean's divisor falls out of it.
     fn finish(&mut self) -> Vec<f32> {
         let mut vector = std::mem::take(&mut self.sum);
-        let length = vector.iter().map(|value| f64::from(*value).powi(2)).sum::<f64>().sqrt();
-        if length > 0.0 {
-            vector.iter_mut().for_each(|value| *value = (f64::from(*value) / length) as f32);
-        }
+        normalise(&mut vector);
         vector
+    }
+}
+
+/// Scales a vector to length 1. One of length 0 stays as it is.
+pub fn normalise(vector: &mut [f32]) {
+    let length = vector.iter().map(|value| f64::from(*value).powi(2)).sum::<f64>().sqrt();
+    if length > 0.0 {
+        vector.iter_mut().for_each(|value| *value = (f64::from(*value) / length) as f32);
     }
 }
 

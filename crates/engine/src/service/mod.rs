@@ -32,6 +32,7 @@ use crate::scheduler::{Claim, Class, PolicyOptions};
 use crate::session::{DEFAULT_CONTEXT, EndReason, SessionOptions, SessionState};
 use crate::store::PageStore;
 use crate::threads::default_threads;
+pub use jobs::normalise;
 use jobs::{Embedding, Job, Task};
 use runner::{Mail, Runner};
 use world::Real;

@@ -8,7 +8,7 @@ use serde::Serialize;
 use text::{Message, Render};
 
 use crate::errors::Failure;
-use crate::generation::{GenerationArguments, Machine, figures_line, finish_reason};
+use crate::generation::{AnswerFigures, GenerationArguments, Machine, finish_reason};
 use crate::printer::Printer;
 use crate::{interrupt, prompt};
 
@@ -93,7 +93,7 @@ pub(crate) fn run(arguments: Arguments, printer: &Printer) -> Result<(), Failure
     if arguments.json {
         let figures = &generation.figures;
         printer.json(&Output {
-            model: &arguments.generation.model,
+            model: arguments.generation.model(),
             text: &generation.text,
             token_ids: &generation.token_ids,
             finish_reason: finish_reason(&generation),
@@ -112,7 +112,7 @@ pub(crate) fn run(arguments: Arguments, printer: &Printer) -> Result<(), Failure
     } else {
         printer.end_line()?;
     }
-    printer.note(&figures_line(&generation));
+    printer.note(&AnswerFigures::of(&generation).line());
     Ok(())
 }
 

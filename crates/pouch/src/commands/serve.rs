@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use engine::{Journal, Keeping, PageStore, Recovered, Service, ServiceOptions, StoreOptions};
-use hub::{Hub, Reference};
+use hub::{Folder, Hub, Reference};
 use model::Budget;
 use serde::Serialize;
 use server::{Limits, Listen, ModelFile, Options, Server};
@@ -13,7 +13,7 @@ use crate::commands::MODEL_HELP;
 use crate::errors::Failure;
 use crate::generation::{Compute, team};
 use crate::printer::Printer;
-use crate::{data, models, units};
+use crate::{models, units};
 
 /// Answer other programs and a web page: OpenAI's API, Ollama's API
 #[derive(Debug, clap::Args)]
@@ -124,7 +124,7 @@ pub(crate) fn run(arguments: Arguments, printer: &Printer) -> Result<(), Failure
         Some(bytes) => Budget::new(usize::try_from(bytes).unwrap_or(usize::MAX)),
         None => Budget::unlimited(),
     };
-    let data = arguments.data.clone().or_else(data::folder);
+    let data = arguments.data.clone().or_else(|| Folder::Data.path());
     if data.is_none() {
         printer.warning("there is no data folder, so conversations are not kept; --data names one");
     }
@@ -158,6 +158,9 @@ pub(crate) fn run(arguments: Arguments, printer: &Printer) -> Result<(), Failure
     match arguments.json {
         true => printer.json(&Output { addresses: server.addresses(), models: &names })?,
         false => server.addresses().iter().try_for_each(|address| printer.line(address))?,
+    }
+    if let Some(error) = server.hidden() {
+        printer.note(&format!("`pouch chat` will not find this server: {error}"));
     }
     printer.note(&format!("serving {}; Ctrl-C ends it", names.join(", ")));
     server.wait_for(signals);

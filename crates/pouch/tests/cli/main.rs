@@ -15,6 +15,8 @@ mod objects;
 mod run;
 #[cfg(unix)]
 mod serve;
+#[cfg(unix)]
+mod share;
 #[cfg(target_os = "linux")]
 mod soak;
 mod store;

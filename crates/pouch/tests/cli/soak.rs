@@ -154,7 +154,7 @@ impl Drop for Served {
 fn stored(number: usize) -> Value {
     json!({
         "input": format!("Tell number {number}."), "max_output_tokens": 60, "background": true, "store": true,
-        "temperature": 1, "pouch": {"priority": if number % 2 == 0 { "background" } else { "interactive" }},
+        "temperature": 1, "pouch": {"priority": if number.is_multiple_of(2) { "background" } else { "interactive" }},
     })
 }
 

@@ -122,6 +122,34 @@ test('the server is told which answer is looked at', () => onPage({}, async (pag
   assert.deepEqual(mock.focused, [[id, true], [id, false], [id, true]]);
 }));
 
+test('what is said elsewhere appears, an answer being written there is followed, and nothing is written over it', () => onPage({}, async (page, mock) => {
+  await ask(page, 'hello');
+  await eventually(() => saved(mock)[0].messages.at(-1).state === 'done', 'not saved');
+  const question = page.locator('.question').first();
+  await question.getByRole('button', { name: 'Edit' }).click();
+  await question.getByRole('textbox').fill('half a thought');
+  // As another program writes it: straight to the server.
+  const [before] = saved(mock);
+  const answer = { text: 'It goes', status: 'in_progress', tokens: ['a', 'b'] };
+  mock.answers.set('chatcmpl-other', answer);
+  const put = (message) => {
+    mock.conversations.set(before.id, { ...before, messages: [...before.messages, { role: 'user', content: 'from elsewhere' }, message] });
+    mock.status.conversations += 1;
+  };
+  put({ role: 'assistant', content: '', state: 'writing', id: 'chatcmpl-other' });
+  await page.locator('.question').getByText('from elsewhere').waitFor();
+  await eventually(async () => (await lastReply(page).textContent()).includes('It goes'), 'not followed');
+  assert.equal(await question.getByRole('textbox').inputValue(), 'half a thought', 'what the reader does goes on');
+  const puts = () => mock.log.filter((line) => line.startsWith('PUT')).length;
+  const written = puts();
+  answer.text = 'It goes on.';
+  put({ role: 'assistant', content: 'It goes on.', state: 'done', id: 'chatcmpl-other', figures: { tokens: 4, speed: 9, first: 0.5 } });
+  answer.status = 'completed';
+  await lastReply(page).locator('.figures').getByText('4 tokens').waitFor();
+  assert.equal(puts(), written, 'who asked keeps the answer');
+  assert.equal(await page.locator('.notice').count(), 0);
+}));
+
 test('two tabs keep each other’s conversations, and a change elsewhere is told', () => onPage({}, async (page, mock, context) => {
   await ask(page, 'shared');
   const other = await context.newPage();
@@ -132,10 +160,18 @@ test('two tabs keep each other’s conversations, and a change elsewhere is told
   await eventually(async () => (await titles(page)).includes('mine alone'), 'the list of the first tab does not know');
   await row(other, 'shared').getByRole('link').click();
   await ask(other, 'more');
+  await eventually(async () => (await page.locator('.question').count()) === 2, 'what was added does not appear');
+  await eventually(() => saved(mock).every(({ messages }) => messages.at(-1).state === 'done'), 'not complete');
+  const question = other.locator('.question').last();
+  await question.getByRole('button', { name: 'Edit' }).click();
+  await question.getByRole('textbox').fill('changed');
+  await question.getByRole('textbox').press('Enter');
   await page.getByText('This conversation was changed in another tab or on another device.').waitFor();
-  assert.equal(await page.locator('.question').count(), 1, 'nothing changes under the reader');
+  await settled(other);
+  assert.equal(await page.locator('.question').last().innerText(), 'more', 'nothing changes under the reader');
+  await eventually(() => saved(mock).every(({ messages }) => messages.at(-1).state === 'done'), 'not complete');
   await page.locator('.notice').getByRole('button', { name: 'Reload' }).click();
-  await eventually(async () => (await page.locator('.question').count()) === 2, 'not loaded again');
+  await page.locator('.question').getByText('changed').waitFor();
   assert.equal(await other.locator('.notice').count(), 0, 'the tab that wrote is told nothing');
   await row(other, 'shared').getByRole('button', { name: 'Delete shared' }).click();
   await page.getByText('This conversation was deleted in another tab').waitFor();

@@ -26,7 +26,8 @@ export class Mock {
   pace = 4; // ms between tokens
   status = {
     models: ['qwen2.5-coder-0.5b', 'smollm2-135m'], decode_tok_s: 72.4, prefill_tok_s: 731, memory_bytes: 912e6,
-    memory_limit_bytes: 2e9, queued: 0, running: { interactive: 0, normal: 0, background: 1 }, version: '0.1.0',
+    memory_limit_bytes: 2e9, queued: 0, running: { interactive: 0, normal: 0, background: 1 }, conversations: 1,
+    version: '0.1.0',
   };
   #server;
   #count = 0;
@@ -96,11 +97,13 @@ export class Mock {
       const document = JSON.parse(body);
       if (document.id !== id) return refuse(response, 400, 'id differs', 'invalid_request_error');
       this.conversations.set(id, document);
+      this.status.conversations += 1;
       return send(response, { id });
     }
     if (!this.conversations.has(id)) return refuse(response, 404, 'no such conversation', 'not_found');
     if (method === 'DELETE') {
       this.conversations.delete(id);
+      this.status.conversations += 1;
       return send(response, {});
     }
     return send(response, this.conversations.get(id));

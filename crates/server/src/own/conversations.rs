@@ -5,6 +5,7 @@
 use std::io::ErrorKind;
 use std::path::{Path as FilePath, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
@@ -88,6 +89,7 @@ pub(crate) async fn put(
         files::write(&file, bytes.as_bytes()).map_err(|error| unwritable(&error))
     })
     .await?;
+    app.revision.fetch_add(1, Ordering::Relaxed);
     Ok(axum::Json(Kept { id, updated }))
 }
 
@@ -108,6 +110,7 @@ pub(crate) async fn delete(
         })
     })
     .await?;
+    app.revision.fetch_add(1, Ordering::Relaxed);
     Ok(axum::Json(Kept { id, updated: ids::now() }))
 }
 

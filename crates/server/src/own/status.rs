@@ -1,6 +1,7 @@
 //! `GET /pouch/v1/status`: what the server is doing.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use axum::extract::State;
 use serde::Serialize;
@@ -25,6 +26,8 @@ pub(crate) struct Status {
     /// Requests that wait for memory.
     queued: usize,
     running: Running,
+    /// Another number whenever a conversation was kept or deleted.
+    conversations: u64,
     version: &'static str,
 }
 
@@ -49,6 +52,7 @@ pub(crate) async fn status(State(app): State<Arc<App>>) -> axum::Json<Status> {
         memory_limit_bytes: Some(app.models.budget().limit()).filter(|limit| *limit < usize::MAX),
         queued: figures.queued,
         running: Running { interactive, normal, background },
+        conversations: app.revision.load(Ordering::Relaxed),
         version: env!("CARGO_PKG_VERSION"),
     })
 }

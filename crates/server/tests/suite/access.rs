@@ -165,3 +165,34 @@ fn what_is_no_http_of_ours_is_answered_or_closed() {
     let method = server.ask("PATCH", "/v1/models", &[], b"");
     assert_eq!((method.status, method.json()["error"]["code"].as_str()), (405, Some("method_not_allowed")));
 }
+
+#[cfg(unix)]
+#[test]
+fn this_users_programs_find_the_server_in_its_data_folder_and_need_no_key() {
+    use std::os::unix::fs::PermissionsExt;
+    use std::os::unix::net::UnixStream;
+
+    let mut setup = Setup::new();
+    setup.key = Some("correct-horse");
+    setup.socket = true;
+    let server = setup.start();
+    let ask = |path: &str| {
+        let mut stream = UnixStream::connect(server.folder.path().join(path)).unwrap();
+        stream.write_all(b"GET /v1/models HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+        read(&mut stream).status
+    };
+    assert_eq!((ask("data/pouch.sock"), ask("pouch.sock")), (200, 401));
+    let socket = server.folder.path().join("data/pouch.sock");
+    assert_eq!(std::fs::metadata(socket).unwrap().permissions().mode() & 0o777, 0o600);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_server_whose_socket_is_taken_serves_all_the_same() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::create_dir(folder.path().join("data")).unwrap();
+    let _other = std::os::unix::net::UnixListener::bind(folder.path().join("data/pouch.sock")).unwrap();
+    let server = Setup::new().start_in(folder);
+    assert!(matches!(server.hidden(), Some(Error::SocketInUse { .. })));
+    server.object("/v1/chat/completions", &chat("Hello", &json!({})));
+}

@@ -94,6 +94,14 @@ pub(crate) fn endless() -> TinyOptions {
     options
 }
 
+impl Running {
+    /// Why it is not found in its data folder.
+    #[cfg(unix)]
+    pub(crate) fn hidden(&self) -> Option<&server::Error> {
+        self.server.as_ref().and_then(Server::hidden)
+    }
+}
+
 impl Drop for Running {
     fn drop(&mut self) {
         if let Some(server) = self.server.take() {
