@@ -87,11 +87,3 @@ fn pooling(model: &Model) -> Pooling {
         _ => Pooling::Mean,
     }
 }
-
-/// Scales a vector to length 1.
-pub(crate) fn normalise(vector: &mut [f32]) {
-    let length = vector.iter().map(|value| f64::from(*value).powi(2)).sum::<f64>().sqrt();
-    if length > 0.0 {
-        vector.iter_mut().for_each(|value| *value = (f64::from(*value) / length) as f32);
-    }
-}

@@ -10,6 +10,8 @@ use crate::api_error::ApiError;
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Choice {
     pub(crate) text: String,
+    /// What the model thought before it.
+    pub(crate) thoughts: String,
     pub(crate) tokens: Vec<Token>,
     pub(crate) calls: Vec<Call>,
     pub(crate) end: Option<End>,
@@ -49,6 +51,7 @@ impl Choice {
                 self.text.push_str(text);
                 self.tokens.extend_from_slice(tokens);
             }
+            What::Thought(thought) => self.thoughts.push_str(thought),
             What::CallStart { id, name, .. } => {
                 self.calls.push(Call { id: id.clone(), name: name.clone(), arguments: String::new() });
             }

@@ -7,6 +7,7 @@ use serde_json::Value;
 use text::Message;
 
 use super::ask::{Ask, Form, ToolChoice, Tools};
+use super::thinking;
 use crate::api_error::ApiError;
 use crate::models::Loaded;
 
@@ -74,10 +75,16 @@ pub(super) fn conversation(
 
 /// The control tokens that are part of an answer's text.
 pub(super) fn shown(loaded: &Loaded, ask: &Ask) -> Vec<u32> {
-    match ask.tools.as_ref().is_some_and(|tools| tools.choice != ToolChoice::None) {
-        true => ToolFormat::of(&loaded.model.chat_template).shown(&loaded.model.tokenizer),
+    let tokenizer = &loaded.model.tokenizer;
+    let mut shown = match ask.tools.as_ref().is_some_and(|tools| tools.choice != ToolChoice::None) {
+        true => ToolFormat::of(&loaded.model.chat_template).shown(tokenizer),
         false => Vec::new(),
+    };
+    if thinking::thinks(&loaded.model.chat_template) {
+        let tags = thinking::TAGS.iter().filter_map(|tag| tokenizer.id(tag));
+        shown.extend(tags.filter(|&id| tokenizer.is_control(id)));
     }
+    shown
 }
 
 fn tool_error(error: grammar::Error) -> ApiError {

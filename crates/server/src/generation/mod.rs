@@ -11,6 +11,7 @@ mod prepare;
 mod pump;
 mod resume;
 mod start;
+mod thinking;
 
 pub(crate) use answer::{Answer, Render, data, respond};
 pub(crate) use ask::{Ask, Form, Prompt, Sampling, ToolChoice, Tools};

@@ -7,8 +7,9 @@ use engine::{DEFAULT_CONTEXT, Limits, SessionOptions, Speculation, encode_prompt
 use model::{KvCache, KvType, PAGE};
 use text::Render;
 
-use super::ask::{Ask, Prompt};
+use super::ask::{Ask, Form, Prompt};
 use super::form::{self, Held};
+use super::thinking;
 use crate::api_error::ApiError;
 use crate::models::Loaded;
 
@@ -18,6 +19,8 @@ pub(super) struct Prepared {
     pub(super) options: SessionOptions,
     /// One a choice.
     pub(super) forms: Vec<Held>,
+    /// Whether the model thinks before it answers, and if so whether the prompt has opened its thoughts.
+    pub(super) thinks: Option<bool>,
     /// Bytes that keys and values of one choice take if it gets as long as it may.
     pub(super) bytes: usize,
 }
@@ -36,7 +39,7 @@ pub(crate) struct Common {
 /// What the request has wrong: a conversation that the template refuses, a prompt longer than the context, a bad schema.
 pub(super) fn prepare(common: Common, loaded: &Loaded, ask: &Ask) -> Result<Prepared, ApiError> {
     let model = &loaded.model;
-    let prompt = tokens(loaded, ask)?;
+    let (prompt, thinks) = tokens(loaded, ask)?;
     let trained = model.config.context;
     let most = common.context.unwrap_or(DEFAULT_CONTEXT.min(trained));
     let context = ask.context.unwrap_or(most).min(most);
@@ -63,6 +66,7 @@ pub(super) fn prepare(common: Common, loaded: &Loaded, ask: &Ask) -> Result<Prep
     Ok(Prepared {
         bytes: bytes(prompt.len() + max_tokens),
         prompt,
+        thinks,
         options: SessionOptions {
             context: None,
             kv_type: common.kv_type,
@@ -79,9 +83,10 @@ pub(super) fn prepare(common: Common, loaded: &Loaded, ask: &Ask) -> Result<Prep
     })
 }
 
-/// The prompt's tokens.
-fn tokens(loaded: &Loaded, ask: &Ask) -> Result<Vec<u32>, ApiError> {
+/// The prompt's tokens, and [`Prepared::thinks`].
+fn tokens(loaded: &Loaded, ask: &Ask) -> Result<(Vec<u32>, Option<bool>), ApiError> {
     let model = &loaded.model;
+    let mut thinks = None;
     let tokens = match &ask.prompt {
         Prompt::Tokens(tokens) => {
             let vocabulary = model.config.vocabulary;
@@ -101,15 +106,19 @@ fn tokens(loaded: &Loaded, ask: &Ask) -> Result<Vec<u32>, ApiError> {
                 now: Some(SystemTime::now()),
             };
             let text = model.chat_template.render(&messages, render)?;
+            // What is held to a form from its first token on has no room for thoughts.
+            if thinking::thinks(&model.chat_template) && ask.form == Form::Text {
+                thinks = Some(thinking::is_open(&text));
+            }
             encode_prompt(&model.tokenizer, &text, true)
         }
     };
     match tokens.is_empty() {
         // Nothing to go on from: the beginning of a text, for models that have a token for it.
         true => match model.tokenizer.bos() {
-            Some(bos) => Ok(vec![bos]),
+            Some(bos) => Ok((vec![bos], thinks)),
             None => Err(ApiError::field("prompt", "the prompt is empty")),
         },
-        false => Ok(tokens),
+        false => Ok((tokens, thinks)),
     }
 }

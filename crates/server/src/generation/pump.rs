@@ -7,6 +7,7 @@ use engine::{EndReason, Figures, Update};
 use grammar::{Piece, ToolParser};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 
+use super::thinking::{Part, Thinking};
 use crate::api_error::ApiError;
 use crate::metrics::Timer;
 use crate::models::Loaded;
@@ -29,6 +30,8 @@ pub(crate) enum What {
     /// The next piece of text, and the tokens chosen since the last one. Either may be empty: a stop string that may come
     /// withholds text, and a token may end within a character.
     Text { text: String, tokens: Vec<Token> },
+    /// The next piece of what the model thinks before it answers.
+    Thought(String),
     /// The model begins to call a function.
     CallStart { index: usize, id: String, name: String },
     /// More of the JSON text of a call's arguments.
@@ -72,6 +75,8 @@ pub(crate) enum Finish {
 /// Turns the updates of one answer into events.
 pub(super) struct Translator {
     loaded: Arc<Loaded>,
+    /// Of a model that thinks.
+    thinking: Option<Thinking>,
     parser: Option<ToolParser>,
     calls: usize,
     timer: Timer,
@@ -82,11 +87,12 @@ pub(super) struct Translator {
 impl Translator {
     pub(super) fn new(
         loaded: Arc<Loaded>,
+        thinking: Option<Thinking>,
         parser: Option<ToolParser>,
         timer: Timer,
         is_stopping: Arc<AtomicBool>,
     ) -> Translator {
-        Translator { loaded, parser, calls: 0, timer, is_stopping }
+        Translator { loaded, thinking, parser, calls: 0, timer, is_stopping }
     }
 
     /// The events of one update. `true` if it is the last one.
@@ -96,20 +102,28 @@ impl Translator {
             Update::Tokens { text, tokens, choices } => {
                 self.timer.tokens(tokens.len());
                 let told: Vec<Token> = choices.iter().map(|choice| self.token(choice)).collect();
-                match &mut self.parser {
-                    None if text.is_empty() && told.is_empty() => {}
-                    None => out.push(What::Text { text, tokens: told }),
-                    Some(parser) => {
-                        if !told.is_empty() {
+                match (&mut self.thinking, &self.parser) {
+                    (None, None) if text.is_empty() && told.is_empty() => {}
+                    (None, None) => out.push(What::Text { text, tokens: told }),
+                    (thinking, _) => {
+                        let parts = match thinking {
+                            Some(thinking) => thinking.push(&text),
+                            None => vec![Part::Text(text)],
+                        };
+                        // Tokens are told of the answer, not of the thoughts.
+                        if !told.is_empty() && self.thinking.as_ref().is_none_or(Thinking::is_over) {
                             out.push(What::Text { text: String::new(), tokens: told });
                         }
-                        let pieces = parser.push(&text);
-                        self.pieces(pieces, out);
+                        self.parts(parts, out);
                     }
                 }
                 false
             }
             Update::End { end, figures } => {
+                if let Some(thinking) = &mut self.thinking {
+                    let parts = thinking.finish();
+                    self.parts(parts, out);
+                }
                 if let Some(parser) = &mut self.parser {
                     let pieces = parser.finish();
                     self.pieces(pieces, out);
@@ -132,6 +146,19 @@ impl Translator {
                 self.timer.failed();
                 out.push(What::Failed(ApiError::from(error)));
                 true
+            }
+        }
+    }
+
+    fn parts(&mut self, parts: Vec<Part>, out: &mut Vec<What>) {
+        for part in parts {
+            match (part, &mut self.parser) {
+                (Part::Thought(thought), _) => out.push(What::Thought(thought)),
+                (Part::Text(text), None) => out.push(What::Text { text, tokens: Vec::new() }),
+                (Part::Text(text), Some(parser)) => {
+                    let pieces = parser.push(&text);
+                    self.pieces(pieces, out);
+                }
             }
         }
     }

@@ -11,6 +11,7 @@ use super::ask::{Ask, Form, Tools};
 use super::form::{self, Held};
 use super::pump::Translator;
 use super::start::{Running, sink};
+use super::thinking::Thinking;
 use crate::api_error::ApiError;
 use crate::app::App;
 use crate::metrics::Timer;
@@ -28,13 +29,16 @@ pub(super) struct Memo {
     tools: Option<(Vec<Value>, Value, bool)>,
     bias: Vec<(u32, f32)>,
     logprobs: Option<usize>,
+    /// Whether the model thinks, and if so whether the prompt opened its thoughts.
+    #[serde(default)]
+    thinks: Option<bool>,
     /// See [`Record::saved`].
     #[serde(default)]
     record: Value,
 }
 
 impl Memo {
-    pub(super) fn of(loaded: &Loaded, ask: &Ask) -> Memo {
+    pub(super) fn of(loaded: &Loaded, ask: &Ask, thinks: Option<bool>) -> Memo {
         let tools = |tools: &Tools| {
             let list = tools.list.as_array().cloned().unwrap_or_default();
             (list, crate::openai::choice_body(&tools.choice), tools.parallel)
@@ -46,6 +50,7 @@ impl Memo {
             tools: ask.tools.as_ref().map(tools),
             bias: ask.bias.clone(),
             logprobs: ask.logprobs,
+            thinks,
             record: Value::Null,
         }
     }
@@ -83,7 +88,13 @@ pub(crate) async fn resume(app: &Arc<App>, recovered: Recovered) -> Result<(), A
 
     let (sender, updates) = unbounded_channel();
     let timer = Timer::start(Arc::clone(&app.metrics), class);
-    let translator = Translator::new(Arc::clone(&loaded), parser, timer, Arc::clone(&app.is_stopping));
+    let translator = Translator::new(
+        Arc::clone(&loaded),
+        memo.thinks.map(Thinking::new),
+        parser,
+        timer,
+        Arc::clone(&app.is_stopping),
+    );
     let model = Arc::clone(&loaded.model);
     let request = app.service.resume(model, recovered, class, constraint, memo.logprobs, sink(&sender, 0))?;
     drop(sender);

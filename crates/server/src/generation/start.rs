@@ -13,6 +13,7 @@ use super::form::Held;
 use super::prepare::prepare;
 use super::pump::{Event, Translator, pump};
 use super::resume::Memo;
+use super::thinking::Thinking;
 use crate::api_error::ApiError;
 use crate::app::App;
 use crate::ids;
@@ -98,7 +99,8 @@ pub(crate) async fn start(app: &Arc<App>, start: Start) -> Result<Answer, ApiErr
     if let Some(record) = &record {
         record.set_prompt_tokens(prompt_tokens);
     }
-    let memo = record.as_ref().filter(|record| record.is_stored()).map(|_| Memo::of(&loaded, &ask));
+    let memo =
+        record.as_ref().filter(|record| record.is_stored()).map(|_| Memo::of(&loaded, &ask, prepared.thinks));
     for (choice, Held { constraint, parser }) in prepared.forms.into_iter().enumerate() {
         let mut options = prepared.options.clone();
         options.sampler.seed = options.sampler.seed.wrapping_add(choice as u64);
@@ -115,7 +117,13 @@ pub(crate) async fn start(app: &Arc<App>, start: Start) -> Result<Answer, ApiErr
             journal: memo.map(|(memo, record)| JournalEntry { id: id.clone(), meta: memo.with(record) }),
         };
         let timer = Timer::start(Arc::clone(&app.metrics), ask.class);
-        translators.push(Translator::new(Arc::clone(&loaded), parser, timer, Arc::clone(&app.is_stopping)));
+        translators.push(Translator::new(
+            Arc::clone(&loaded),
+            prepared.thinks.map(Thinking::new),
+            parser,
+            timer,
+            Arc::clone(&app.is_stopping),
+        ));
         cancel.requests.push(app.service.submit(request, sink(&sender, choice))?);
     }
     drop(sender);

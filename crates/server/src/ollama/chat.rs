@@ -10,15 +10,12 @@ use serde_json::{Value, json};
 use text::Message;
 use utoipa::ToSchema;
 
-use super::errors::{self, OllamaError, OllamaErrorBody};
-use super::shared::{OllamaOptions, Totals, done_reason, form, line, time, variables};
+use super::errors::{OllamaError, OllamaErrorBody};
+use super::shared::{Lines, OllamaLine, OllamaOptions, Said, Totals, done_reason, form, variables};
 use crate::api_error::ApiError;
 use crate::app::App;
 use crate::body::Json;
-use crate::generation::{
-    self, Answer, Call, Choice, Collected, Event, Prompt, Render, Start, ToolChoice, Tools, Usage, What,
-    respond,
-};
+use crate::generation::{self, Call, Collected, Prompt, Start, ToolChoice, Tools, respond};
 use crate::ids;
 
 /// A request for the next message of a conversation. Fields that are not listed here are ignored.
@@ -63,17 +60,10 @@ pub(crate) struct OllamaFunction {
     arguments: Value,
 }
 
-/// A piece of the answer, or all of it.
+/// What a line of the answer says.
 #[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct OllamaChatResponse<'a> {
-    model: &'a str,
-    created_at: String,
+pub(crate) struct ChatPiece {
     message: AnswerMessage,
-    done: bool,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    done_reason: Option<&'static str>,
-    #[serde(flatten)]
-    totals: Option<Totals>,
 }
 
 /// The assistant's message, or a piece of it.
@@ -81,13 +71,18 @@ pub(crate) struct OllamaChatResponse<'a> {
 pub(crate) struct AnswerMessage {
     role: &'static str,
     content: String,
+    /// What the model thinks before it answers.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    thinking: String,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     tool_calls: Vec<OllamaCall>,
 }
 
-impl AnswerMessage {
-    fn new(content: String, calls: &[Call]) -> AnswerMessage {
-        AnswerMessage { role: "assistant", content, tool_calls: calls.iter().map(OllamaCall::of).collect() }
+impl ChatPiece {
+    fn new(Said { text, thoughts, calls }: Said) -> ChatPiece {
+        let tool_calls = calls.iter().map(OllamaCall::of).collect();
+        let message = AnswerMessage { role: "assistant", content: text, thinking: thoughts, tool_calls };
+        ChatPiece { message }
     }
 }
 
@@ -102,7 +97,7 @@ impl OllamaCall {
 
 /// Answers a conversation. Unless `stream` is false the pieces come as lines of JSON.
 #[utoipa::path(post, path = "/api/chat", tag = "Ollama", request_body = OllamaChatRequest,
-    responses((status = 200, body = OllamaChatResponse), (status = "4XX", body = OllamaErrorBody)))]
+    responses((status = 200, body = OllamaLine<ChatPiece>), (status = "4XX", body = OllamaErrorBody)))]
 pub(crate) async fn chat(
     State(app): State<Arc<App>>,
     request: Result<Json<OllamaChatRequest>, ApiError>,
@@ -114,16 +109,8 @@ pub(crate) async fn chat(
     if messages.is_empty() {
         // Ollama's way to load a model.
         let loaded = app.models.get(request.model.as_deref()).await?;
-        let message = AnswerMessage::new(String::new(), &[]);
-        let response = OllamaChatResponse {
-            model: &loaded.name,
-            created_at: time(ids::now()),
-            message,
-            done: true,
-            done_reason: Some("load"),
-            totals: None,
-        };
-        return Ok(axum::Json(response).into_response());
+        let piece = ChatPiece::new(Said::default());
+        return Ok(axum::Json(OllamaLine::new(&loaded.name, piece, Some("load"), None)).into_response());
     }
     let messages = messages.into_iter().enumerate().map(message).collect::<Result<Vec<_>, ApiError>>()?;
     let list = request.tools.filter(|tools| !tools.is_empty());
@@ -134,21 +121,16 @@ pub(crate) async fn chat(
     let start = Start { id: ids::new("ollama-"), ask, goes_on: false, record: None };
     let answer = generation::start(&app, start).await?;
     if streams {
-        let stream = ChatLines::new(&answer, asked);
+        let stream = Lines::new(&answer, asked, ChatPiece::new);
         return Ok(respond(answer, stream));
     }
     let model = answer.model.clone();
     let Collected { mut choices, usage } = Collected::of(answer).await?;
     let choice = choices.pop().unwrap_or_default();
-    let response = OllamaChatResponse {
-        model: &model,
-        created_at: time(ids::now()),
-        done: true,
-        done_reason: choice.end.as_ref().map(|end| done_reason(end.finish)),
-        message: AnswerMessage::new(choice.text, &choice.calls),
-        totals: Some(Totals::of(&usage, asked)),
-    };
-    Ok(axum::Json(response).into_response())
+    let reason = choice.end.as_ref().map(|end| done_reason(end.finish));
+    let piece = ChatPiece::new(choice.into());
+    let totals = Totals::of(&usage, asked);
+    Ok(axum::Json(OllamaLine::new(&model, piece, reason, Some(totals))).into_response())
 }
 
 fn message((index, message): (usize, OllamaMessage)) -> Result<Message, ApiError> {
@@ -165,69 +147,4 @@ fn message((index, message): (usize, OllamaMessage)) -> Result<Message, ApiError
         rendered.fields.insert("name".to_owned(), name.into());
     }
     Ok(rendered)
-}
-
-/// A conversation's answer as lines of JSON. Calls are told whole.
-struct ChatLines {
-    model: String,
-    asked: Instant,
-    /// As far as it has come; its text is not kept.
-    choice: Choice,
-    usage: Usage,
-}
-
-impl ChatLines {
-    fn new(answer: &Answer, asked: Instant) -> ChatLines {
-        ChatLines {
-            model: answer.model.clone(),
-            asked,
-            choice: Choice::default(),
-            usage: Usage::of_prompt(answer.prompt_tokens),
-        }
-    }
-
-    fn piece(&self, message: AnswerMessage) -> OllamaChatResponse<'_> {
-        OllamaChatResponse {
-            model: &self.model,
-            created_at: time(ids::now()),
-            message,
-            done: false,
-            done_reason: None,
-            totals: None,
-        }
-    }
-}
-
-impl Render for ChatLines {
-    const KIND: &'static str = "application/x-ndjson";
-
-    fn begin(&mut self, _: &mut String) {}
-
-    fn event(&mut self, Event { what, .. }: Event, out: &mut String) {
-        match what {
-            What::Text { text, .. } if text.is_empty() => {}
-            What::Text { text, .. } => line(out, &self.piece(AnswerMessage::new(text, &[]))),
-            What::CallStart { .. } | What::CallArguments { .. } => self.choice.apply(&what),
-            What::End(end) => {
-                self.usage.add(&end);
-                let calls = std::mem::take(&mut self.choice.calls);
-                if !calls.is_empty() {
-                    line(out, &self.piece(AnswerMessage::new(String::new(), &calls)));
-                }
-                let last = OllamaChatResponse {
-                    done: true,
-                    done_reason: Some(done_reason(end.finish)),
-                    totals: Some(Totals::of(&self.usage, self.asked)),
-                    ..self.piece(AnswerMessage::new(String::new(), &[]))
-                };
-                line(out, &last);
-            }
-            What::Failed(error) => line(out, &errors::body(&error)),
-        }
-    }
-
-    fn end(&mut self, _: &mut String) {}
-
-    /// There is no line that means nothing.
-    fn idle(&self, _: &mut String) {}
 }

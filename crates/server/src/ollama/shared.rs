@@ -8,8 +8,12 @@ use serde_json::{Map, Value};
 use text::format_time;
 use utoipa::ToSchema;
 
+use super::errors;
 use crate::api_error::ApiError;
-use crate::generation::{Ask, Finish, Form, Prompt, Sampling, Tools, Usage, ask};
+use crate::generation::{
+    Answer, Ask, Call, Choice, Event, Finish, Form, Prompt, Render, Sampling, Tools, Usage, What, ask,
+};
+use crate::ids;
 
 /// How to answer. Fields that are not listed here are ignored.
 #[derive(Debug, Default, Deserialize, ToSchema)]
@@ -107,6 +111,109 @@ impl Totals {
             eval_count: usage.completion,
             eval_duration: nanoseconds(usage.figures.decode),
         }
+    }
+}
+
+/// What one line says.
+#[derive(Default)]
+pub(super) struct Said {
+    pub(super) text: String,
+    pub(super) thoughts: String,
+    pub(super) calls: Vec<Call>,
+}
+
+impl From<Choice> for Said {
+    fn from(choice: Choice) -> Said {
+        Said { text: choice.text, thoughts: choice.thoughts, calls: choice.calls }
+    }
+}
+
+/// An answer as lines of JSON.
+pub(super) struct Lines<P> {
+    model: String,
+    asked: Instant,
+    usage: Usage,
+    /// The calls so far: they are told whole.
+    choice: Choice,
+    piece: P,
+}
+
+impl<P> Lines<P> {
+    /// `piece` makes the fields of one line that differ between chats and completions.
+    pub(super) fn new(answer: &Answer, asked: Instant, piece: P) -> Lines<P> {
+        let usage = Usage::of_prompt(answer.prompt_tokens);
+        Lines { model: answer.model.clone(), asked, usage, choice: Choice::default(), piece }
+    }
+}
+
+impl<P, T> Lines<P>
+where
+    P: Fn(Said) -> T,
+    T: Serialize,
+{
+    fn line(&self, said: Said, end: Option<Finish>, out: &mut String) {
+        let totals = end.map(|_| Totals::of(&self.usage, self.asked));
+        line(out, &OllamaLine::new(&self.model, (self.piece)(said), end.map(done_reason), totals));
+    }
+}
+
+impl<P, T> Render for Lines<P>
+where
+    P: Fn(Said) -> T + Send + 'static,
+    T: Serialize,
+{
+    const KIND: &'static str = "application/x-ndjson";
+
+    fn begin(&mut self, _: &mut String) {}
+
+    fn event(&mut self, Event { what, .. }: Event, out: &mut String) {
+        match what {
+            What::Text { text, .. } if text.is_empty() => {}
+            What::Text { text, .. } => self.line(Said { text, ..Said::default() }, None, out),
+            What::Thought(thoughts) => self.line(Said { thoughts, ..Said::default() }, None, out),
+            What::CallStart { .. } | What::CallArguments { .. } => self.choice.apply(&what),
+            What::End(end) => {
+                self.usage.add(&end);
+                let calls = std::mem::take(&mut self.choice.calls);
+                if !calls.is_empty() {
+                    self.line(Said { calls, ..Said::default() }, None, out);
+                }
+                self.line(Said::default(), Some(end.finish), out);
+            }
+            What::Failed(error) => line(out, &errors::body(&error)),
+        }
+    }
+
+    fn end(&mut self, _: &mut String) {}
+
+    /// There is no line that means nothing.
+    fn idle(&self, _: &mut String) {}
+}
+
+/// A piece of an answer, or all of it.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct OllamaLine<'a, T> {
+    model: &'a str,
+    created_at: String,
+    #[serde(flatten)]
+    piece: T,
+    done: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    done_reason: Option<&'static str>,
+    #[serde(flatten)]
+    totals: Option<Totals>,
+}
+
+impl<'a, T> OllamaLine<'a, T> {
+    /// The last one, if it has a reason.
+    pub(super) fn new(
+        model: &'a str,
+        piece: T,
+        done_reason: Option<&'static str>,
+        totals: Option<Totals>,
+    ) -> OllamaLine<'a, T> {
+        let done = done_reason.is_some();
+        OllamaLine { model, created_at: time(ids::now()), piece, done, done_reason, totals }
     }
 }
 

@@ -113,6 +113,7 @@ fn chat_choice(index: usize, choice: Choice, with_logprobs: bool) -> ChatChoice 
             role: "assistant",
             // Calls alone come without text.
             content: (calls.is_empty() || !choice.text.is_empty()).then_some(choice.text),
+            reasoning_content: (!choice.thoughts.is_empty()).then_some(choice.thoughts),
             refusal: None,
             tool_calls: calls,
         },
@@ -168,7 +169,7 @@ impl Render for ChatStream {
 
     fn begin(&mut self, out: &mut String) {
         for index in 0..self.choices {
-            let delta = Delta { role: Some("assistant"), content: Some(String::new()), tool_calls: None };
+            let delta = Delta { role: Some("assistant"), content: Some(String::new()), ..Delta::default() };
             self.delta(index, delta, None, out);
         }
     }
@@ -179,6 +180,9 @@ impl Render for ChatStream {
             What::Text { text, tokens } => {
                 let logprobs = (self.with_logprobs && !tokens.is_empty()).then(|| ChatLogprobs::of(&tokens));
                 self.delta(choice, Delta { content: Some(text), ..Delta::default() }, logprobs, out);
+            }
+            What::Thought(thought) => {
+                self.delta(choice, Delta { reasoning_content: Some(thought), ..Delta::default() }, None, out);
             }
             What::CallStart { index, id, name } => {
                 let function = FunctionDelta { name: Some(name), arguments: String::new() };

@@ -87,6 +87,9 @@ pub(crate) struct ChatChoice {
 pub(crate) struct AssistantMessage {
     pub(super) role: &'static str,
     pub(super) content: Option<String>,
+    /// Beyond the API: what the model thought before it answered.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) reasoning_content: Option<String>,
     pub(super) refusal: Option<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) tool_calls: Vec<CallBody>,
@@ -199,6 +202,9 @@ pub(crate) struct Delta {
     pub(super) role: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) content: Option<String>,
+    /// Beyond the API: what the model thinks before it answers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) reasoning_content: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) tool_calls: Option<[CallDelta; 1]>,
 }

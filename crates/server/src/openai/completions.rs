@@ -194,7 +194,7 @@ impl Render for CompletionStream {
                 data(out, &self.chunk(vec![piece]));
             }
             // Without tools there are no calls.
-            What::CallStart { .. } | What::CallArguments { .. } => {}
+            What::Thought(_) | What::CallStart { .. } | What::CallArguments { .. } => {}
             What::End(end) => {
                 self.usage.add(&end);
                 let last = CompletionChoice {

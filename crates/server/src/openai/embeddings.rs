@@ -113,7 +113,7 @@ pub(crate) async fn create(
     let vectors = embedded.vectors.into_iter().enumerate().map(|(index, mut vector)| {
         if dimensions < width {
             vector.truncate(dimensions);
-            embedding::normalise(&mut vector);
+            engine::normalise(&mut vector);
         }
         let embedding = match in_base64 {
             false => Vector::Floats(vector),

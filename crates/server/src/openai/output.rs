@@ -9,6 +9,7 @@ use crate::ids;
 /// A part of the output.
 #[derive(Clone, Debug)]
 enum Item {
+    Reasoning { id: String, text: String },
     Message { id: String, text: String, tokens: Vec<Token> },
     Call { id: String, call: Call },
 }
@@ -25,6 +26,19 @@ impl Output {
     /// Takes an event of the answer, and appends what it means to `out`: objects with their `type`.
     pub(super) fn apply(&mut self, what: &What, out: &mut Vec<Value>) {
         match what {
+            What::Thought(thought) => {
+                if !matches!((self.items.last(), self.closed), (Some(Item::Reasoning { .. }), false)) {
+                    self.close(out);
+                    self.open(Item::Reasoning { id: ids::new("rs_"), text: String::new() }, out);
+                }
+                let index = self.items.len() - 1;
+                let Some(Item::Reasoning { id, text }) = self.items.last_mut() else { return };
+                text.push_str(thought);
+                out.push(json!({
+                    "type": "response.reasoning_text.delta", "item_id": id, "output_index": index,
+                    "content_index": 0, "delta": thought,
+                }));
+            }
             What::Text { text, tokens } => {
                 self.open_message(out);
                 let index = self.items.len() - 1;
@@ -90,6 +104,10 @@ impl Output {
         let (Some(item), false) = (self.items.last(), self.closed) else { return };
         let index = self.items.len() - 1;
         match item {
+            Item::Reasoning { id, text } => out.push(json!({
+                "type": "response.reasoning_text.done", "item_id": id, "output_index": index,
+                "content_index": 0, "text": text,
+            })),
             Item::Message { id, text, tokens } => {
                 out.push(json!({
                     "type": "response.output_text.done", "item_id": id, "output_index": index,
@@ -124,6 +142,7 @@ impl Output {
         let mut choice = Choice::default();
         for item in &self.items {
             match item {
+                Item::Reasoning { text, .. } => choice.thoughts.push_str(text),
                 Item::Message { text, .. } => choice.text.push_str(text),
                 Item::Call { call, .. } => choice.calls.push(call.clone()),
             }
@@ -134,6 +153,10 @@ impl Output {
 
 fn item_body(item: &Item, status: &str) -> Value {
     match item {
+        Item::Reasoning { id, text } => json!({
+            "type": "reasoning", "id": id, "status": status, "summary": [],
+            "content": [{"type": "reasoning_text", "text": text}],
+        }),
         Item::Message { id, text, tokens } => {
             let content = match (text.as_str(), status) {
                 ("", "in_progress") => json!([]),

@@ -11,3 +11,4 @@ mod ollama;
 mod own;
 mod responses;
 mod support;
+mod thinking;
