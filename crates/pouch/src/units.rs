@@ -30,6 +30,11 @@ pub(crate) fn parse_bytes(text: &str) -> Result<u64, String> {
     if (1.0..1e18).contains(&bytes) { Ok(bytes as u64) } else { Err(wrong()) }
 }
 
+/// The same, or a plain 0.
+pub(crate) fn parse_bytes_or_none(text: &str) -> Result<u64, String> {
+    if text == "0" { Ok(0) } else { parse_bytes(text) }
+}
+
 /// How long ago something was.
 pub(crate) fn ago(seconds: u64) -> String {
     match seconds {

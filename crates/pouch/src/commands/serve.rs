@@ -64,8 +64,8 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "FOLDER", help_heading = MACHINE)]
     data: Option<PathBuf>,
 
-    /// Disk that computed beginnings of prompts may take, which spare computing them again
-    #[arg(long, value_name = "SIZE", value_parser = units::parse_bytes, default_value = "1GB", help_heading = MACHINE)]
+    /// Disk that computed beginnings of prompts may take, which spare computing them again; 0 for none
+    #[arg(long, value_name = "SIZE", value_parser = units::parse_bytes_or_none, default_value = "1GB", help_heading = MACHINE)]
     prefix_cache: u64,
 
     #[command(flatten, next_help_heading = MACHINE)]
@@ -130,7 +130,7 @@ pub(crate) fn run(arguments: Arguments, printer: &Printer) -> Result<(), Failure
     }
     let (journal, recovered) = journal(data.as_deref(), printer);
     let store = PageStore::open(StoreOptions {
-        folder: Some(hub.settings().cache.join("pages")),
+        folder: (arguments.prefix_cache > 0).then(|| hub.settings().cache.join("pages")),
         memory: PAGES_IN_MEMORY.min(budget.limit() / 8),
         disk: usize::try_from(arguments.prefix_cache).unwrap_or(usize::MAX),
     });
