@@ -157,7 +157,7 @@ pub(crate) fn attest(run: Attest<'_>) -> Result<Certificate, Error> {
         cost: Cost {
             seconds: run.clock.seconds(),
             stages: std::mem::take(&mut run.clock.stages),
-            peak_memory_bytes: peak_memory(),
+            peak_memory_bytes: device::machine::Memory::peak_bytes().unwrap_or(0),
             threads: run.team.threads() as u64,
         },
         tensors,
@@ -199,12 +199,4 @@ fn reference_in_words(source: &Source, tensors: &[certificate::Tensor]) -> Strin
         kept => format!("; {kept} tensors lay on the output's grid already and are kept bit for bit"),
     };
     format!("the source as it is, which was quantized before ({}){grid}", shares[0].type_name)
-}
-
-/// The most memory that this process has held, by the system's count; 0 where it does not say.
-fn peak_memory() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    let kilobytes = line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok());
-    kilobytes.unwrap_or(0) * 1024
 }

@@ -2,6 +2,9 @@
 
 #![expect(clippy::print_stderr, reason = "a program for developers says what it did")]
 
+mod page;
+mod plans;
+mod predictions;
 mod random_model;
 mod speed;
 mod train;
@@ -14,6 +17,9 @@ use clap::Parser;
 #[derive(Parser)]
 #[command(name = "develop", disable_help_subcommand = true)]
 enum Command {
+    /// Make the tables of docs/plan.md from the profiles and the records in benches/record
+    Plans,
+    Predictions(predictions::Arguments),
     RandomModel(random_model::Arguments),
     /// Draw the table of speeds in README.md and the plot in docs/speed.svg from benches/record/speed.csv
     Speed,
@@ -22,6 +28,8 @@ enum Command {
 
 fn main() -> ExitCode {
     let result = match Command::parse() {
+        Command::Plans => plans::run(),
+        Command::Predictions(arguments) => predictions::run(&arguments),
         Command::RandomModel(arguments) => random_model::run(&arguments),
         Command::Speed => speed::run(),
         Command::Train(arguments) => train::run(&arguments),

@@ -7,6 +7,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use device::default_threads;
 use kernels::Team;
 use model::{Budget, Model};
 
@@ -15,7 +16,6 @@ use crate::pass::Pass;
 use crate::session::{EndReason, Session, SessionOptions, SessionState};
 use crate::speculation::{DraftEngine, PassCosts, check_vocabulary};
 use crate::store::PageStore;
-use crate::threads::default_threads;
 
 /// Tokens in a chunk of prefill unless asked otherwise: long enough that each weight read from memory serves many
 /// tokens, short enough that a waiting session gets its turn.

@@ -23,7 +23,6 @@ mod session;
 mod speculation;
 mod stop;
 mod store;
-mod threads;
 
 pub use chat::{Conversation, load_messages, save_messages};
 pub use choices::Choice;
@@ -44,4 +43,3 @@ pub use session::{DEFAULT_CONTEXT, EndReason, Limits, Session, SessionOptions, S
 pub use speculation::{Drafts, Speculation};
 pub use stop::StopMatcher;
 pub use store::{PageStore, StoreFigures, StoreOptions};
-pub use threads::default_threads;

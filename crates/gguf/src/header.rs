@@ -49,6 +49,14 @@ const SMALLEST_TENSOR: u64 = 8 + 4 + 8 + 4 + 8;
 /// # Errors
 /// Any of the format's [`Error`]s; never panics.
 pub fn parse(bytes: &[u8]) -> Result<Header, Error> {
+    parse_start(bytes, bytes.len() as u64)
+}
+
+/// The same of a file of `file_bytes` bytes whose first ones are `bytes`, as many as the header has or more.
+///
+/// # Errors
+/// As [`parse`]; [`Error::Truncated`] or [`Error::Count`] also where more of the file is needed.
+pub fn parse_start(bytes: &[u8], file_bytes: u64) -> Result<Header, Error> {
     let mut cursor = Cursor::new(bytes);
     let header = || "the header".to_owned();
     cursor.magic()?;
@@ -79,7 +87,7 @@ pub fn parse(bytes: &[u8]) -> Result<Header, Error> {
             .ok_or_else(|| Error::TooLarge { what: format!("the end of tensor '{}'", tensor.name) })?;
         largest_end = largest_end.max(end);
     }
-    let actual = bytes.len() as u64;
+    let actual = file_bytes;
     if largest_end > actual {
         let what = "the data of its tensors".to_owned();
         return Err(Error::Truncated { what, expected: largest_end, actual });

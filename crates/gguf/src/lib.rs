@@ -22,7 +22,7 @@ mod writer;
 pub use atomic_file::AtomicFile;
 pub use error::Error;
 pub use file::File;
-pub use header::{Header, TensorInfo, parse};
+pub use header::{Header, TensorInfo, parse, parse_start};
 pub use metadata::Metadata;
 pub use parts::part_path;
 pub use pieces::PieceWriter;

@@ -17,6 +17,7 @@ mod error;
 mod event;
 mod http;
 mod pip;
+mod range;
 mod reference;
 mod settings;
 mod source;
@@ -25,6 +26,7 @@ pub use cache::Entry;
 pub use catalogue::{CATALOGUE, DEFAULT_MODEL, Model};
 pub use error::Error;
 pub use event::Event;
+pub use range::Piece;
 pub use reference::Reference;
 pub use settings::{Folder, PipSource, Settings};
 pub use source::Source;
@@ -79,6 +81,57 @@ impl Hub {
         Ok(folder.join(&files[0]))
     }
 
+    /// Bytes `range` of the `part`-th file of a model (from 0), as far as it has them, from the first source that answers; nothing is
+    /// kept. Enough to know what a model is before it is fetched.
+    ///
+    /// # Errors
+    /// [`Error::BadReference`] for a path or a part there is none of, otherwise as [`Hub::fetch`].
+    pub fn read_range(
+        &self,
+        reference: &str,
+        part: usize,
+        range: std::ops::Range<u64>,
+    ) -> Result<Piece, Error> {
+        let parsed = Reference::parse(reference)?;
+        let files = parsed.files();
+        let file = files.get(part).ok_or_else(|| Error::BadReference {
+            reference: reference.to_owned(),
+            reason: "nothing on the network is named by it".to_owned(),
+        })?;
+        self.first_answer(&parsed.to_string(), parsed.sources(file), |source| {
+            source.read_range(range.clone(), &self.settings)
+        })
+    }
+
+    /// The files that a model on the network consists of; 0 for a path.
+    ///
+    /// # Errors
+    /// As [`Reference::parse`].
+    pub fn parts(&self, reference: &str) -> Result<usize, Error> {
+        Ok(Reference::parse(reference)?.files().len())
+    }
+
+    /// What the first source gives that gives anything.
+    fn first_answer<T>(
+        &self,
+        name: &str,
+        sources: Vec<Source>,
+        mut ask: impl FnMut(&Source) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let mut failures = Vec::new();
+        for source in sources {
+            match ask(&source) {
+                Ok(answer) => return Ok(answer),
+                Err(error) if error.is_local() => return Err(error),
+                Err(error) => failures.push((source.to_string(), error)),
+            }
+        }
+        Err(match <[_; 1]>::try_from(failures) {
+            Ok([(_, only)]) => only,
+            Err(failures) => Error::NoSourceAnswered { name: name.to_owned(), failures },
+        })
+    }
+
     /// Every complete model in the cache, by name.
     pub fn list(&self) -> Result<Vec<Entry>, Error> {
         cache::list(&self.models_folder())
@@ -119,34 +172,30 @@ impl Hub {
             return Ok(());
         }
 
-        let mut failures = Vec::new();
-        for source in reference.sources(file) {
-            let name = source.to_string();
-            events(Event::TryingSource { source: name.clone() });
-            match source.fetch_to(&target, reference.model(), &self.settings, events) {
-                Ok(fetched) => {
-                    let record = cache::Record {
-                        name: reference.to_string(),
-                        source: name,
-                        file: file.to_owned(),
-                        bytes: fetched.bytes,
-                        sha256: fetched.sha256,
-                        licence: reference.model().map(|model| model.licence.to_owned()),
-                    };
-                    cache::write_record(&target, &record)?;
-                    events(Event::Done { path: target, bytes: fetched.bytes });
-                    return Ok(());
+        let (fetched, source) =
+            self.first_answer(&reference.to_string(), reference.sources(file), |source| {
+                let name = source.to_string();
+                events(Event::TryingSource { source: name.clone() });
+                match source.fetch_to(&target, reference.model(), &self.settings, events) {
+                    Ok(fetched) => Ok((fetched, name)),
+                    Err(error) => {
+                        if !error.is_local() {
+                            events(Event::SourceFailed { source: name, reason: error.to_string() });
+                        }
+                        Err(error)
+                    }
                 }
-                Err(error) if error.is_local() => return Err(error),
-                Err(error) => {
-                    events(Event::SourceFailed { source: name.clone(), reason: error.to_string() });
-                    failures.push((name, error));
-                }
-            }
-        }
-        Err(match <[_; 1]>::try_from(failures) {
-            Ok([(_, only)]) => only,
-            Err(failures) => Error::NoSourceAnswered { name: reference.to_string(), failures },
-        })
+            })?;
+        let record = cache::Record {
+            name: reference.to_string(),
+            source,
+            file: file.to_owned(),
+            bytes: fetched.bytes,
+            sha256: fetched.sha256,
+            licence: reference.model().map(|model| model.licence.to_owned()),
+        };
+        cache::write_record(&target, &record)?;
+        events(Event::Done { path: target, bytes: fetched.bytes });
+        Ok(())
     }
 }

@@ -161,7 +161,7 @@ impl Source {
     }
 
     /// The access token that goes with it, if the user has one.
-    fn token<'a>(&self, settings: &'a Settings) -> Option<&'a str> {
+    pub(crate) fn token<'a>(&self, settings: &'a Settings) -> Option<&'a str> {
         match self {
             Source::HuggingFace { .. } => settings.hf_token.as_deref(),
             Source::ModelScope { .. } => settings.ms_token.as_deref(),

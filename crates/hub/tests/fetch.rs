@@ -441,3 +441,30 @@ fn paths_are_the_users_own() {
     assert_eq!(bench.hub.remove_derived().unwrap(), 0);
     assert!(matches!(bench.fetch("no/such/file.gguf").0, Err(Error::NoSuchFile { .. })));
 }
+
+#[test]
+fn a_piece_is_read_and_nothing_kept_from_servers_with_ranges_and_without() {
+    let file = bytes(1000);
+    let sent = file.clone();
+    let server = Server::start(move |request, _| match request.path.contains("plain") {
+        true => Response { status: 200, body: sent.clone(), ..Response::default() },
+        false => Response::file(request, &sent, TAG),
+    });
+    let bench = Bench::new(|settings| settings.hf_endpoint = server.address.clone());
+    for reference in ["hf:o/r/f.gguf", "hf:o/r/plain.gguf"] {
+        for range in [0..300, 300..700, 900..2000] {
+            let piece = bench.hub.read_range(reference, 0, range.clone()).unwrap();
+            assert_eq!(piece.bytes, file[range.start as usize..file.len().min(range.end as usize)]);
+            assert_eq!(piece.file_bytes, Some(1000), "{reference}");
+        }
+        assert!(bench.hub.read_range(reference, 0, 1000..1100).unwrap().bytes.is_empty());
+        assert_eq!(bench.hub.find(reference).unwrap(), None);
+    }
+    assert!(server.requests().iter().all(|request| request.header("range").is_some()));
+    assert_eq!(bench.hub.parts("hf:o/r/x-00001-of-00003.gguf").unwrap(), 3);
+    assert!(matches!(bench.hub.read_range("./own.gguf", 0, 0..1), Err(Error::BadReference { .. })));
+    // The hub is down, and a package cannot be read in part: both are told.
+    let down = Bench::new(|_| {});
+    let error = down.hub.read_range("smollm2-135m", 0, 0..1).unwrap_err();
+    assert!(matches!(&error, Error::NoSourceAnswered { failures, .. } if failures.len() == 2), "{error}");
+}

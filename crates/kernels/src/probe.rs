@@ -1,4 +1,4 @@
-//! The machine's limits, measured: how fast a team reads memory and how fast it multiplies bytes.
+//! The machine's limits, measured: how fast a team reads memory, how fast it multiplies bytes and floats.
 //!
 //! A product of one token can be no faster than its weights are read, one of many tokens no faster than the
 //! multiplication instructions run; speeds are reported beside these two, and for weights in a cache beside the clock.
@@ -50,6 +50,21 @@ pub fn int8_peak(team: &Team) -> f64 {
     done.iter().sum::<usize>() as f64 / seconds
 }
 
+/// Multiplications with addition of 32-bit floats per second that `team` does at most, operands in registers.
+pub fn float_peak(team: &Team) -> f64 {
+    const ROUNDS: usize = 20_000;
+    const CHUNKS_PER_THREAD: usize = 16;
+    let chunks = team.threads() * CHUNKS_PER_THREAD;
+    let mut done = vec![0; chunks];
+    let seconds = best_of_passes(|| {
+        team.for_rows(&mut done, 1, 1, &|_, done| {
+            // SAFETY: the tier is the detected one.
+            done[0] = unsafe { multiply_floats(std::hint::black_box(0.5), ROUNDS) };
+        });
+    });
+    done.iter().sum::<usize>() as f64 / seconds
+}
+
 /// Cycles a second of the core that this runs on: a chain of additions, each of which waits for the one before, which
 /// every 64-bit processor of Arm and x86 does one a cycle. `None` where no such chain is written.
 pub fn clock() -> Option<f64> {
@@ -75,6 +90,14 @@ per_tier! {
     /// # Safety
     /// `from` is readable for them.
     fn read(from: *const u8, bytes: usize) -> f32 = generic::read
+}
+
+per_tier! {
+    /// `rounds` times a multiplication with addition on each of some vectors; returns how many of values that were.
+    ///
+    /// # Safety
+    /// None but the tier's.
+    fn multiply_floats(factor: f32, rounds: usize) -> usize = generic::multiply_floats
 }
 
 /// A step of a panel (see the matrix products), and four activations each of up to 16 tokens.
@@ -179,6 +202,30 @@ mod generic {
             let sum = S::xor(S::xor(sums[0], sums[1]), S::xor(sums[2], sums[3]));
             S::sum(S::bits_to_f32(sum))
         }
+    }
+
+    #[inline(always)]
+    pub(super) unsafe fn multiply_floats<S: Simd>(factor: f32, rounds: usize) -> usize {
+        // SAFETY: registers only; the tier is the caller's promise.
+        unsafe { if S::BIASED { fmas_of::<S, 12>(factor, rounds) } else { fmas_of::<S, 3>(factor, rounds) } }
+    }
+
+    /// Sums that hide the instruction's latency, as in [`dots`]; below 1 they stay finite for ever.
+    #[inline(always)]
+    unsafe fn fmas_of<S: Simd, const T: usize>(factor: f32, rounds: usize) -> usize {
+        // SAFETY: as for the caller.
+        unsafe {
+            let factor = S::splat_f32(factor);
+            let mut sums = [factor; T];
+            for _ in 0..rounds {
+                for sum in &mut sums {
+                    *sum = S::fma(*sum, factor, factor);
+                }
+            }
+            let total = sums.into_iter().fold(factor, |total, sum| S::add(total, sum));
+            std::hint::black_box(S::sum(total));
+        }
+        rounds * T * LANES
     }
 
     #[inline(always)]

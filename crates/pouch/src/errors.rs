@@ -18,6 +18,8 @@ pub(crate) enum Failure {
     #[error(transparent)]
     Engine(#[from] engine::Error),
     #[error(transparent)]
+    Device(#[from] device::Error),
+    #[error(transparent)]
     Evaluate(#[from] evaluate::Error),
     #[error(transparent)]
     Import(#[from] import::Error),
@@ -83,7 +85,8 @@ impl Failure {
             Failure::OutputClosed => ExitCode::SUCCESS,
             Failure::Usage(_)
             | Failure::Engine(engine::Error::Setting { .. })
-            | Failure::Server(server::Error::KeyRequired { .. } | server::Error::BadKey) => ExitCode::from(2),
+            | Failure::Server(server::Error::KeyRequired { .. } | server::Error::BadKey)
+            | Failure::Device(device::Error::UnknownProfile { .. }) => ExitCode::from(2),
             _ => ExitCode::FAILURE,
         }
     }

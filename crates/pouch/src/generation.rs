@@ -120,7 +120,7 @@ impl From<Kv> for KvType {
 
 /// Threads asked for, or all that this process may use.
 pub(crate) fn team(threads: Option<u16>) -> Arc<Team> {
-    Arc::new(Team::new(threads.map_or_else(engine::default_threads, usize::from)))
+    Arc::new(Team::new(threads.map_or_else(device::default_threads, usize::from)))
 }
 
 /// An engine with its model, ready to answer.

@@ -85,6 +85,67 @@ pub(crate) fn find(hub: &Hub, reference: &str) -> Result<PathBuf, Failure> {
     }
 }
 
+/// What a model's header says.
+pub(crate) struct Described {
+    pub(crate) metadata: gguf::Metadata,
+    pub(crate) tensors: Vec<gguf::TensorInfo>,
+}
+
+/// The header of a model that is here, or else of the one on the network, of which no more is read.
+pub(crate) fn describe(hub: &Hub, reference: &str, printer: &Printer) -> Result<Described, Failure> {
+    match (hub.find(reference)?, hub::Reference::parse(reference)?) {
+        (Some(path), _) => {
+            let file = gguf::File::open(&path)?;
+            Ok(Described { metadata: file.metadata().clone(), tensors: file.tensors().to_vec() })
+        }
+        (None, hub::Reference::Path(path)) => Err(hub::Error::NoSuchFile { path }.into()),
+        (None, _) => describe_remote(hub, reference, printer),
+    }
+}
+
+/// Bytes that are asked for first, enough for small vocabularies, and the most that are: no header is longer.
+const HEADER_BYTES: std::ops::Range<u64> = 2 << 20..256 << 20;
+
+fn describe_remote(hub: &Hub, reference: &str, printer: &Printer) -> Result<Described, Failure> {
+    let mut whole: Option<Described> = None;
+    for part in 0..hub.parts(reference)? {
+        let header = remote_header(hub, reference, part, printer)?;
+        match &mut whole {
+            Some(whole) => whole.tensors.extend(header.tensors),
+            None => whole = Some(Described { metadata: header.metadata, tensors: header.tensors }),
+        }
+    }
+    whole.ok_or_else(|| Failure::NotHere { name: reference.to_owned() })
+}
+
+/// Reads on, twice as much each time, until the header is whole.
+fn remote_header(
+    hub: &Hub,
+    reference: &str,
+    part: usize,
+    printer: &Printer,
+) -> Result<gguf::Header, Failure> {
+    let mut bytes = Vec::new();
+    let mut end = HEADER_BYTES.start;
+    loop {
+        let piece = hub.read_range(reference, part, bytes.len() as u64..end)?;
+        if bytes.is_empty() {
+            printer.note(&format!("{reference}: reading the header from {}", piece.source));
+        }
+        let is_all = (piece.bytes.len() as u64) < end - bytes.len() as u64;
+        bytes.extend(piece.bytes);
+        let file_bytes = if is_all { bytes.len() as u64 } else { piece.file_bytes.unwrap_or(u64::MAX) };
+        match gguf::parse_start(&bytes, file_bytes) {
+            Err(gguf::Error::Truncated { .. } | gguf::Error::Count { .. })
+                if !is_all && end < HEADER_BYTES.end =>
+            {
+                end *= 2;
+            }
+            result => return Ok(result?),
+        }
+    }
+}
+
 /// Fetches and opens a model. The first start on this machine makes a copy in the layout the kernels read.
 pub(crate) fn open(reference: &str, team: &Team, printer: &Printer) -> Result<Arc<Model>, Failure> {
     let hub = hub()?;

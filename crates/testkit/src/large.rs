@@ -35,6 +35,8 @@ pub const SHAPES: &[Shape] = &[
     Shape { name: "smollm2-135m",  architecture: "llama",    layers: 30, width:  576, heads:  9, kv_heads: 3, head_dim:  64, feed_forward:  1536, experts: None,           vocabulary:  49_152, context:   8192, rope_base: 1e5, tied: true },
     Shape { name: "qwen2.5-0.5b",  architecture: "qwen2",    layers: 24, width:  896, heads: 14, kv_heads: 2, head_dim:  64, feed_forward:  4864, experts: None,           vocabulary: 151_936, context: 32_768, rope_base: 1e6, tied: true },
     Shape { name: "qwen3-0.6b",    architecture: "qwen3",    layers: 28, width: 1024, heads: 16, kv_heads: 8, head_dim: 128, feed_forward:  3072, experts: None,           vocabulary: 151_936, context: 40_960, rope_base: 1e6, tied: true },
+    Shape { name: "gemma3-1b",     architecture: "gemma3",   layers: 26, width: 1152, heads:  4, kv_heads: 1, head_dim: 256, feed_forward:  6912, experts: None,           vocabulary: 262_144, context: 32_768, rope_base: 1e6, tied: true },
+    Shape { name: "llama-3.2-1b",  architecture: "llama",    layers: 16, width: 2048, heads: 32, kv_heads: 8, head_dim:  64, feed_forward:  8192, experts: None,           vocabulary: 128_256, context: 131_072, rope_base: 5e5, tied: true },
     Shape { name: "qwen2.5-1.5b",  architecture: "qwen2",    layers: 28, width: 1536, heads: 12, kv_heads: 2, head_dim: 128, feed_forward:  8960, experts: None,           vocabulary: 151_936, context: 32_768, rope_base: 1e6, tied: true },
     Shape { name: "llama-3.2-3b",  architecture: "llama",    layers: 28, width: 3072, heads: 24, kv_heads: 8, head_dim: 128, feed_forward:  8192, experts: None,           vocabulary: 128_256, context: 131_072, rope_base: 5e5, tied: true },
     Shape { name: "qwen3-8b",      architecture: "qwen3",    layers: 36, width: 4096, heads: 32, kv_heads: 8, head_dim: 128, feed_forward: 12288, experts: None,           vocabulary: 151_936, context: 40_960, rope_base: 1e6, tied: false },
@@ -119,7 +121,12 @@ pub fn write_large(
     writer.finish()
 }
 
-fn contents(shape: &Shape, types: Types, tokenizer_from: Option<&Metadata>) -> (Metadata, Vec<TensorSpec>) {
+/// Metadata and tensors of such a model, as [`write_large`] writes them: enough to know what it asks of a device.
+pub fn contents(
+    shape: &Shape,
+    types: Types,
+    tokenizer_from: Option<&Metadata>,
+) -> (Metadata, Vec<TensorSpec>) {
     let options = TinyOptions {
         layers: shape.layers,
         width: shape.width,

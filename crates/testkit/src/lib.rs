@@ -19,7 +19,7 @@ pub mod server;
 mod tensors;
 mod tokenizer;
 
-pub use large::{SHAPES, Shape, Types, write_large};
+pub use large::{SHAPES, Shape, Types, contents, write_large};
 pub use random::Random;
 pub use tensors::{random_row, tensor_data};
 pub use tokenizer::{TokenizerKind, tokenizer_metadata};

@@ -54,15 +54,19 @@ impl Response {
     /// A file as a range-aware server gives it: whole, or the part asked for if `If-Range` (when sent) names `tag`.
     pub fn file(request: &Request, bytes: &[u8], tag: &str) -> Response {
         let fresh = request.header("if-range").is_none_or(|asked| asked == tag);
-        let first = request
-            .header("range")
-            .and_then(|range| range.strip_prefix("bytes=")?.strip_suffix('-')?.parse().ok());
-        let response = match first.filter(|_| fresh) {
-            Some(first) if first >= bytes.len() => {
+        let range = request.header("range").and_then(|range| {
+            let (first, last) = range.strip_prefix("bytes=")?.split_once('-')?;
+            let last = if last.is_empty() { usize::MAX } else { last.parse().ok()? };
+            Some((first.parse().ok()?, last.min(bytes.len().saturating_sub(1))))
+        });
+        let response = match range.filter(|_| fresh) {
+            Some((first, _)) if first >= bytes.len() => {
                 Response::status(416).header("Content-Range", format!("bytes */{}", bytes.len()))
             }
-            Some(first) => Response { status: 206, body: bytes[first..].to_vec(), ..Response::default() }
-                .header("Content-Range", format!("bytes {first}-{}/{}", bytes.len() - 1, bytes.len())),
+            Some((first, last)) => {
+                Response { status: 206, body: bytes[first..=last].to_vec(), ..Response::default() }
+                    .header("Content-Range", format!("bytes {first}-{last}/{}", bytes.len()))
+            }
             None => Response { status: 200, body: bytes.to_vec(), ..Response::default() },
         };
         response.header("ETag", tag)

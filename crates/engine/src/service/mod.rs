@@ -19,6 +19,7 @@ use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use device::default_threads;
 use kernels::Team;
 use model::{Budget, KvCache, Model};
 
@@ -31,7 +32,6 @@ use crate::journal::{Journal, Recovered};
 use crate::scheduler::{Claim, Class, PolicyOptions};
 use crate::session::{DEFAULT_CONTEXT, EndReason, SessionOptions, SessionState};
 use crate::store::PageStore;
-use crate::threads::default_threads;
 pub use jobs::normalise;
 use jobs::{Embedding, Job, Task};
 use runner::{Mail, Runner};

@@ -9,6 +9,8 @@ mod import;
 mod info;
 mod list;
 mod pack;
+mod plan;
+mod probe;
 mod pull;
 mod rm;
 mod run;
@@ -28,6 +30,8 @@ pub(crate) enum Command {
     List(list::Arguments),
     Rm(rm::Arguments),
     Info(info::Arguments),
+    Plan(plan::Arguments),
+    Probe(probe::Arguments),
     Tokenize(tokenize::Arguments),
     Eval(eval::Arguments),
     Import(import::Arguments),
@@ -47,6 +51,8 @@ impl Command {
             Command::List(arguments) => list::run(arguments, printer),
             Command::Rm(arguments) => rm::run(arguments, printer),
             Command::Info(arguments) => info::run(arguments, printer),
+            Command::Plan(arguments) => plan::run(arguments, printer),
+            Command::Probe(arguments) => probe::run(arguments, printer),
             Command::Tokenize(arguments) => tokenize::run(arguments, printer),
             Command::Eval(arguments) => eval::run(arguments, printer),
             Command::Import(arguments) => import::run(arguments, printer),

@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 
 use compress::certificate::{Certificate, beside};
 use compress::{Effort, Options, Progress, Target, Text};
+use device::predict::size_budget;
+use device::{Profile, Setting, Shape};
 use import::FloatType;
 use indicatif::ProgressBar;
 use serde::Serialize;
@@ -17,7 +19,7 @@ use crate::{models, prompt, units};
 /// Make a model smaller: fewer bits per weight, with a certificate of what that cost
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
-#[command(group(clap::ArgGroup::new("target").required(true).args(["bits", "size", "recipe"])))]
+#[command(group(clap::ArgGroup::new("target").required(true).args(["bits", "size", "recipe", "phone"])))]
 pub(crate) struct Arguments {
     /// A GGUF file of any type or the name of a model (see `pouch list`); a safetensors folder; a llama2.c checkpoint
     /// NAME.bin with its vocabulary beside it
@@ -38,6 +40,15 @@ pub(crate) struct Arguments {
     /// A well-known mix of types: Q4_K_M, Q8_0, ...
     #[arg(long = "type", value_name = "NAME")]
     recipe: Option<String>,
+
+    /// The largest file that stays in the memory of this device with a full KV cache, at most 8.5 bits: a profile's name (see
+    /// `pouch plan --help`) or a file of `pouch probe -o`
+    #[arg(long, value_name = "PROFILE")]
+    phone: Option<String>,
+
+    /// Tokens of that KV cache [default: the model's own context, at most 8192]
+    #[arg(long, value_name = "N", requires = "phone", value_parser = clap::value_parser!(u32).range(1..))]
+    context: Option<u32>,
 
     /// How much work the quality is worth
     #[arg(long, value_name = "EFFORT", value_enum, default_value_t = How::Good)]
@@ -88,6 +99,7 @@ it has lies in OUT.gguf.packing.
 Examples:
   pouch pack model-f16.gguf -o small.gguf --bits 4.5
   pouch pack Qwen2.5-0.5B-Instruct/ -o small.gguf --size 350MB --effort best
+  pouch pack model-f16.gguf -o for-my-phone.gguf --phone pixel-8-pro --context 4096
   pouch pack model-f16.gguf -o model-q4_k_m.gguf --type Q4_K_M --text my-documents.txt
   pouch certify small.gguf";
 
@@ -133,9 +145,13 @@ pub(crate) fn run(arguments: Arguments, printer: &Printer) -> Result<(), Failure
     // All that can be wrong with files is told before a download or an hour of work.
     let calibration = text(arguments.text.as_deref(), Text::sample)?;
     let held_out = text(arguments.held_out.as_deref(), Text::held_out)?;
-    let target = arguments.target()?;
+    let phone = arguments.phone.as_deref().map(super::plan::profile).transpose()?;
     let work_folder = compress::work_folder(output);
     let (source, name) = source(&arguments.model, &work_folder, printer)?;
+    let target = match &phone {
+        Some((_, profile)) => arguments.target_for(profile, &source, printer)?,
+        None => arguments.target()?,
+    };
     if same_file(&source, output) {
         return Err(Failure::Usage(format!("{} cannot be packed into itself", output.display())));
     }
@@ -171,13 +187,41 @@ pub(crate) fn run(arguments: Arguments, printer: &Printer) -> Result<(), Failure
 }
 
 impl Arguments {
+    /// What leaves room for keys, values and everything else on a device.
+    fn target_for(&self, profile: &Profile, source: &Path, printer: &Printer) -> Result<Target, Failure> {
+        let file = gguf::File::open(source)?;
+        let shape = Shape::new(file.metadata(), file.tensors())?;
+        let usual = shape.config.context.min(engine::DEFAULT_CONTEXT);
+        let context = self.context.map_or(usual, |context| context as usize);
+        let setting = Setting {
+            context,
+            kv_type: model::KvType::F16,
+            batch: engine::DEFAULT_BATCH,
+            prompt: context,
+            at_context: 0,
+            threads: None,
+        };
+        let budget = size_budget(profile, &shape, &setting).ok_or_else(|| {
+            Failure::Usage(format!("{} has no room for a context of {context} tokens", profile.name))
+        })?;
+        printer.note(&format!(
+            "{}: {:.2} bits per weight, {} of weights beside a context of {context} tokens",
+            profile.name,
+            budget.bits,
+            units::bytes(budget.bytes)
+        ));
+        Ok(Target::Bits(budget.bits))
+    }
+
     fn target(&self) -> Result<Target, Failure> {
         match (self.bits, self.size, &self.recipe) {
             (Some(bits), None, None) => Ok(Target::Bits(bits)),
             (None, Some(bytes), None) => Ok(Target::Size(bytes)),
             (None, None, Some(name)) => Ok(Target::Recipe(name.clone())),
             // The command line has refused this before.
-            _ => Err(Failure::Usage("one of --bits, --size and --type says how small to become".to_owned())),
+            _ => Err(Failure::Usage(
+                "one of --bits, --size, --type and --phone says how small to become".to_owned(),
+            )),
         }
     }
 }

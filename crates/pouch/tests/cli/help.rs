@@ -14,6 +14,8 @@ fn every_command_explains_itself() {
         "list",
         "rm",
         "info",
+        "plan",
+        "probe",
         "tokenize",
         "eval",
         "import",

@@ -12,6 +12,7 @@ mod errors;
 mod faults;
 mod help;
 mod objects;
+mod plan;
 mod run;
 #[cfg(unix)]
 mod serve;

@@ -1,8 +1,7 @@
 //! A figure of every matrix as colours: a row for each kind of tensor, a column for each layer.
 
-use std::fmt::Write;
+use report::{escaped, put};
 
-use super::figures::escaped;
 use crate::certificate::Tensor;
 
 /// Pixels: a cell's side, the labels left of the rows, the numbers of the layers above.
@@ -136,8 +135,4 @@ fn draw(out: &mut String, x: usize, y: usize, cell: &Cell) {
             side = CELL - 2,
         ),
     );
-}
-
-pub(super) fn put(out: &mut String, text: std::fmt::Arguments<'_>) {
-    out.write_fmt(text).expect("a string takes everything");
 }

@@ -5,25 +5,19 @@ mod heat_map;
 mod quantiles;
 mod tables;
 
-use figures::{bytes, count, duration, error_of, escaped, percent, significant, with_error};
-use heat_map::{Cell, STEPS, heat_map, legend, matrices, put};
+use figures::{error_of, with_error};
+use heat_map::{Cell, STEPS, heat_map, legend, matrices};
+use report::{bars, bytes, count, duration, escaped, percent, put, significant, wide};
 
 use crate::certificate::{Certificate, Tensor};
-
-const STYLE: &str = include_str!("style.css");
 
 /// How many tensors the list of the most sensitive names.
 const MOST_SENSITIVE: usize = 12;
 
 /// The whole page.
 pub(crate) fn page(certificate: &Certificate) -> String {
-    let name = escaped(&certificate.output.file);
-    let mut out = format!(
-        "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
-         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
-         <title>Certificate of {name}</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n<header>\n\
-         <h1>Certificate of {name}</h1>\n<p class=\"soft\">{} packed {} ({}, {} parameters) to {}, effort {}.</p>\n\
-         </header>\n<main>\n",
+    let below = format!(
+        "{} packed {} ({}, {} parameters) to {}, effort {}.",
         escaped(&certificate.program),
         escaped(&certificate.source.file),
         escaped(&certificate.source.architecture),
@@ -31,13 +25,14 @@ pub(crate) fn page(certificate: &Certificate) -> String {
         escaped(&certificate.settings.target),
         escaped(&certificate.settings.effort),
     );
+    let mut out = String::new();
     headline(&mut out, certificate);
     divergence(&mut out, certificate);
     bits(&mut out, certificate);
     sensitivity(&mut out, certificate);
     cache(&mut out, certificate);
     tables::all(&mut out, certificate);
-    out + "</main>\n</body>\n</html>\n"
+    report::page(&format!("Certificate of {}", escaped(&certificate.output.file)), &below, &out)
 }
 
 /// The figures that most people want, each with what it means.
@@ -78,21 +73,11 @@ fn headline(out: &mut String, certificate: &Certificate) {
         let detail = format!("KL {} by plain rounding", significant(won.kl_plain.value, 3));
         tiles.push(("Loss won back", percent(won.share), detail));
     }
-    out.push_str("<dl class=\"tiles\">\n");
-    for (name, figure, detail) in tiles {
-        put(
-            out,
-            format_args!(
-                "<div><dt>{name}</dt><dd>{}<small>{}</small></dd></div>\n",
-                escaped(&figure),
-                escaped(&detail)
-            ),
-        );
-    }
+    report::tiles(out, &tiles);
     put(
         out,
         format_args!(
-            "</dl>\n<p class=\"reference\"><strong>Compared with:</strong> {}{}</p>\n",
+            "<p class=\"reference\"><strong>Compared with:</strong> {}{}</p>\n",
             escaped(&source.reference),
             escaped(&on_grid(&certificate.tensors))
         ),
@@ -145,17 +130,6 @@ fn divergence(out: &mut String, certificate: &Certificate) {
             quality.scored,
             escaped(&certificate.settings.held_out.name),
             quality.context,
-        ),
-    );
-}
-
-/// A part of the page that is wider than a phone: it scrolls by itself, by keys too.
-fn wide(out: &mut String, label: &str, content: &str) {
-    put(
-        out,
-        format_args!(
-            "<div class=\"wide\" tabindex=\"0\" role=\"region\" aria-label=\"{}\">\n{content}</div>\n",
-            escaped(label)
         ),
     );
 }
@@ -229,20 +203,18 @@ fn sensitivity(out: &mut String, certificate: &Certificate) {
     out.push_str(
         "<p>The KL divergence, in nats, that is predicted if this matrix alone were rounded to its type: how much the answers \
          depend on it, at the bits it got. A bit plan evens these out per byte spent; what stands out is where a further bit \
-         would help most.</p>\n<h3>The most sensitive</h3>\n<table class=\"bars\">\n<tbody>\n",
+         would help most.</p>\n<h3>The most sensitive</h3>\n",
     );
-    for (tensor, sensitivity) in known.iter().take(MOST_SENSITIVE) {
-        put(
-            out,
-            format_args!(
-                "<tr><th scope=\"row\">{}</th><td class=\"right\">{}</td><td><span class=\"bar\" style=\"width:{:.1}%\"></span></td></tr>\n",
-                escaped(tensor.name.strip_suffix(".weight").unwrap_or(&tensor.name)),
-                significant(*sensitivity, 2),
-                sensitivity / greatest * 100.0
-            ),
-        );
-    }
-    out.push_str("</tbody>\n</table>\n</section>\n");
+    let rows: Vec<(String, String, f64)> = known
+        .iter()
+        .take(MOST_SENSITIVE)
+        .map(|(tensor, sensitivity)| {
+            let name = tensor.name.strip_suffix(".weight").unwrap_or(&tensor.name);
+            (name.to_owned(), significant(*sensitivity, 2), sensitivity / greatest)
+        })
+        .collect();
+    bars(out, &rows);
+    out.push_str("</section>\n");
 }
 
 fn cache(out: &mut String, certificate: &Certificate) {

@@ -1,7 +1,6 @@
 //! The divergences of all scored tokens as one curve: how many tokens stay below how much.
 
-use super::figures::{escaped, percent, significant};
-use super::heat_map::put;
+use report::{escaped, percent, put, significant};
 
 /// Pixels: the whole, and the area within the axes.
 const WIDTH: f64 = 420.0;

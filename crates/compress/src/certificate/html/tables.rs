@@ -1,8 +1,8 @@
 //! What was used and made, and every tensor, as tables.
 
-use super::figures::{bytes, escaped, significant};
-use super::heat_map::put;
-use super::{cost, wide};
+use report::{bytes, escaped, put, significant, wide};
+
+use super::cost;
 use crate::certificate::{Certificate, TextRecord, TypeShare, bits_per_weight};
 
 pub(super) fn all(out: &mut String, certificate: &Certificate) {

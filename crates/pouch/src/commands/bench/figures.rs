@@ -2,12 +2,12 @@
 
 use serde::Serialize;
 
-use super::machine::{Machine, Memory};
 use super::measure::{Measured, ModelMeasured, Phase, Round};
 use super::peer::Introduction;
 use crate::errors::Failure;
 use crate::printer::Printer;
 use crate::units;
+use device::machine::{Machine, Memory};
 
 #[derive(Serialize)]
 pub(super) struct Output {

@@ -1,14 +1,14 @@
 //! `pouch bench`: how fast a model runs here, beside how fast this machine could run it, and beside another engine.
 
 mod figures;
-pub(super) mod machine;
 mod measure;
 pub(super) mod peer;
 mod record;
 
 use std::path::PathBuf;
 
-use engine::default_threads;
+use device::default_threads;
+use device::machine::Machine;
 use kernels::Team;
 use model::KvType;
 
@@ -18,7 +18,6 @@ use crate::errors::Failure;
 use crate::generation::Kv;
 use crate::printer::Printer;
 use figures::Output;
-use machine::Machine;
 use measure::{Phase, Test};
 use peer::Peer;
 

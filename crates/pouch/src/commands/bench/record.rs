@@ -2,9 +2,9 @@
 
 use std::time::SystemTime;
 
+use device::machine::Machine;
 use model::KvType;
 
-use super::machine::Machine;
 use super::measure::{Measured, ModelMeasured, Phase, Round};
 use super::peer::Peer;
 
@@ -34,7 +34,7 @@ pub(super) fn rows(
                 model.file.clone(),
             ];
             cells.extend(of_round(measured, round, index + 1));
-            let bytes = |bytes: fn(&super::machine::Memory) -> u64| {
+            let bytes = |bytes: fn(&device::machine::Memory) -> u64| {
                 model.memory.as_ref().map_or_else(String::new, |(memory, _)| bytes(memory).to_string())
             };
             cells.extend([bytes(|memory| memory.anonymous_bytes), bytes(|memory| memory.resident_bytes)]);

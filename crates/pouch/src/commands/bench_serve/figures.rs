@@ -1,12 +1,12 @@
 //! What is told of the loads: how long requests waited, and what the background kept.
 
+use device::machine::Machine;
 use engine::Class;
 use serde::Serialize;
 
 use super::drive::Played;
 use super::load::Size;
 use super::servers::Server;
-use crate::commands::bench::machine::Machine;
 use crate::errors::Failure;
 use crate::printer::Printer;
 

@@ -8,10 +8,10 @@ mod servers;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use engine::default_threads;
+use device::default_threads;
+use device::machine::Machine;
 
 use crate::commands::MODEL_HELP;
-use crate::commands::bench::machine::Machine;
 use crate::commands::bench::peer;
 use crate::csv::Record;
 use crate::errors::Failure;

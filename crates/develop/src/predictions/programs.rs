@@ -1,0 +1,74 @@
+//! The program, asked for its JSON objects.
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+use super::Case;
+use super::group::Group;
+
+pub(super) struct Programs<'a> {
+    pub(super) pouch: &'a Path,
+}
+
+/// What a plan is asked for besides the case.
+pub(super) struct Question<'a> {
+    /// A profile's file.
+    pub(super) profile: &'a Path,
+    pub(super) context: usize,
+    pub(super) prompt: usize,
+    pub(super) at_context: usize,
+    /// The program's own if `None`.
+    pub(super) batch: Option<usize>,
+}
+
+impl Programs<'_> {
+    /// The object that a run prints.
+    pub(super) fn ask(&self, words: &[String], group: Option<&Group>) -> Result<Value, String> {
+        let output = self.run(words, group)?;
+        if !output.status.success() {
+            return Err(format!("{}: {}", words.join(" "), String::from_utf8_lossy(&output.stderr)));
+        }
+        serde_json::from_slice(&output.stdout).map_err(|error| format!("{}: {error}", words.join(" ")))
+    }
+
+    /// A run, in a control group where there is one.
+    pub(super) fn run(&self, words: &[String], group: Option<&Group>) -> Result<Output, String> {
+        let mut command = match group {
+            Some(group) => group.command(self.pouch),
+            None => Command::new(self.pouch),
+        };
+        let output = command.args(words).output();
+        output.map_err(|error| format!("cannot start {}: {error}", self.pouch.display()))
+    }
+
+    /// Measures the machine with these numbers of threads, and writes its profile.
+    pub(super) fn probe(&self, threads: &str, profile: &Path) -> Result<Value, String> {
+        let path = profile.display().to_string();
+        let words = ["probe", "--no-storage", "--threads", threads, "-o", &path, "--json"];
+        self.ask(&words.map(str::to_owned), None)
+    }
+
+    /// The plan of a case.
+    pub(super) fn plan(&self, case: &Case<'_>, question: &Question<'_>) -> Result<Value, String> {
+        let Question { profile, context, prompt, at_context, batch } = question;
+        let mut words = vec!["plan".to_owned()];
+        words.extend(case.words());
+        words.extend(["--phone".to_owned(), profile.display().to_string(), "--json".to_owned()]);
+        let numbers = [("--context", context), ("--prompt", prompt), ("--at-context", at_context)];
+        for (name, value) in numbers.into_iter().chain(batch.iter().map(|batch| ("--batch", batch))) {
+            words.extend([name.to_owned(), value.to_string()]);
+        }
+        Ok(self.ask(&words, None)?["plans"][0].clone())
+    }
+}
+
+pub(super) fn number(value: &Value) -> Result<f64, String> {
+    value.as_f64().ok_or_else(|| format!("{value} where a number was expected"))
+}
+
+/// The sum of fields.
+pub(super) fn sum(value: &Value, names: &[&str]) -> Result<f64, String> {
+    names.iter().map(|name| number(&value[*name])).sum()
+}

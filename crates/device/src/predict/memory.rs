@@ -1,0 +1,109 @@
+//! Bytes by what they are for, and by what the system can do about them.
+
+use model::{KvCache, Workspace};
+use serde::Serialize;
+
+use super::Setting;
+use crate::Shape;
+use crate::profile::System;
+
+/// What one touch of a mapped file brings into memory: the pages around it that lie in the page cache.
+/// Source: Linux, `fault_around_bytes`.
+const FAULT_AROUND: u64 = 64 << 10;
+
+/// The program itself: its code as far as it runs, and the heap of everything that is small.
+const PROGRAM_MAPPED: u64 = 8 << 20;
+const PROGRAM_ANONYMOUS: u64 = 2 << 20;
+
+/// What is touched of a thread's stack and of its own buffer for panels of weights.
+const THREAD: u64 = 180 << 10;
+
+/// What a token of the vocabulary and a merge rule take besides their text: entries of lists and of the tables that find
+/// them, measured.
+const TOKEN: u64 = 75;
+const MERGE: u64 = 66;
+
+/// What the program takes in memory, in bytes, once the context is full.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct MemoryTable {
+    /// Weights in the layout that the kernels read: a mapped file that the system can drop and read again.
+    pub weights_bytes: u64,
+    /// Of the model file what is touched: its header and the embeddings of the tokens that occur; mapped likewise.
+    pub file_bytes: u64,
+    /// The program's code, mapped.
+    pub program_bytes: u64,
+    /// Keys and values.
+    pub kv_cache_bytes: u64,
+    /// What a pass writes: activations, logits.
+    pub buffers_bytes: u64,
+    /// The tokenizer.
+    pub vocabulary_bytes: u64,
+    /// Everything else: threads, small weights, the heap.
+    pub other_bytes: u64,
+}
+
+impl MemoryTable {
+    pub(super) fn of(shape: &Shape, setting: &Setting, threads: usize) -> MemoryTable {
+        let config = &shape.config;
+        let context = setting.context.max(1);
+        let batch = setting.batch.clamp(1, context);
+        // Freshly allocated zeros are no memory yet, so asking costs nothing.
+        let mut buffers = Workspace::new(config, batch).bytes();
+        if !shape.matrices().any(|matrix| matrix.format.is_float()) {
+            // Activations are rounded row by row; the buffer for products with floats is never touched.
+            let widest = shape.matrices().map(|matrix| matrix.columns).max().unwrap_or(0);
+            buffers = buffers.saturating_sub(batch * widest * size_of::<f32>());
+        }
+        let vocabulary = &shape.vocabulary;
+        let text = vocabulary.text_bytes as u64;
+        let header = text + shape.tensors as u64 * 64;
+        let embeddings = embeddings_touched(shape, context);
+        // Each tensor is looked at when the file is opened; the embedding table counts once.
+        let samples = (shape.tensors as u64 * FAULT_AROUND).min(shape.tensor_bytes - shape.embedding_bytes);
+        MemoryTable {
+            weights_bytes: shape.weight_bytes(),
+            file_bytes: header + embeddings + samples,
+            program_bytes: PROGRAM_MAPPED,
+            kv_cache_bytes: KvCache::bytes(config, context, setting.kv_type) as u64,
+            buffers_bytes: buffers as u64,
+            vocabulary_bytes: vocabulary.tokens as u64 * TOKEN + vocabulary.merges as u64 * MERGE + text,
+            other_bytes: PROGRAM_ANONYMOUS + threads as u64 * THREAD,
+        }
+    }
+
+    /// Mapped files: the system can drop them and read them again.
+    pub fn mapped_bytes(&self) -> u64 {
+        self.weights_bytes + self.file_bytes + self.program_bytes
+    }
+
+    /// What cannot be dropped.
+    pub fn anonymous_bytes(&self) -> u64 {
+        self.kv_cache_bytes + self.buffers_bytes + self.vocabulary_bytes + self.other_bytes
+    }
+
+    /// Everything.
+    pub fn resident_bytes(&self) -> u64 {
+        self.mapped_bytes() + self.anonymous_bytes()
+    }
+
+    /// What the system counts against the program.
+    pub fn counted_bytes(&self, system: System) -> u64 {
+        if system.counts_mapped() { self.resident_bytes() } else { self.anonymous_bytes() }
+    }
+}
+
+/// Bytes of the embedding table that a text of `context` tokens brings into memory. Tokens follow Zipf's law, and vocabularies
+/// have the frequent ones first: a token's logarithm is spread evenly.
+fn embeddings_touched(shape: &Shape, context: usize) -> u64 {
+    let rows = shape.config.vocabulary.max(2) as f64;
+    let windows = shape.embedding_bytes.div_ceil(FAULT_AROUND);
+    let rows_a_window = rows / windows.max(1) as f64;
+    let touched: f64 = (0..windows)
+        .map(|window| {
+            let (first, end) = (window as f64 * rows_a_window, (window + 1) as f64 * rows_a_window);
+            let share = ((end + 1.0) / (first + 1.0)).ln() / (rows + 1.0).ln();
+            1.0 - (1.0 - share.min(1.0)).powf(context as f64)
+        })
+        .sum();
+    ((touched * FAULT_AROUND as f64) as u64).min(shape.embedding_bytes)
+}
