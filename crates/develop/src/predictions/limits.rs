@@ -89,10 +89,9 @@ fn verdict(
     (device.memory.free_gb.value, device.memory.limit_gb.value) = (gb, gb);
     let text = device.to_text().map_err(|error| error.to_string())?;
     std::fs::write(path, text).map_err(|error| format!("{}: {error}", path.display()))?;
-    // Bench holds two caches: that of the longest context, and that of the test at hand.
-    let context = 2 * PROMPT + DECODE;
-    programs
-        .plan(case, &Question { profile: path, context, prompt: PROMPT, at_context: PROMPT, batch: BATCH })
+    let question =
+        Question { profile: path, context: CONTEXT, prompt: PROMPT, at_context: PROMPT, batch: None };
+    programs.plan(case, &question)
 }
 
 /// `fits`, `streams` or `killed`, as a plan writes it: a word, or an object of that name.

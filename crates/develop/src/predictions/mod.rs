@@ -48,6 +48,10 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "N", default_value_t = 3)]
     runs: u16,
 
+    /// How often to ask a machine again that was disturbed, or another one than the probe's
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..))]
+    attempts: u8,
+
     /// Memory limit of the runs that are timed, as a multiple of the memory predicted; 0 is none
     #[arg(long, value_name = "FACTOR", default_value_t = 0.0)]
     limit: f64,

@@ -15,10 +15,9 @@ const COLUMNS: &str = "date,cpu,model,threads,kv,limit,what,tokens,at_context,pr
 const BATCH: usize = 512;
 
 /// A machine whose limits moved more than this between probe and bench, or of whose time others took more than that meanwhile, was
-/// another one than was predicted for, and is asked again, so often.
+/// another one than was predicted for.
 pub(crate) const DRIFT_PERCENT: f64 = 10.0;
 pub(crate) const OTHERS_PERCENT: f64 = 5.0;
-const ATTEMPTS: usize = 3;
 
 /// What a model takes of memory, as a plan names it.
 pub(super) const MAPPED: [&str; 3] = ["weights_bytes", "file_bytes", "program_bytes"];
@@ -47,7 +46,7 @@ struct Row {
 /// Compares until the machine was undisturbed, or else takes the attempt at which it was disturbed least.
 pub(super) fn compare(arguments: &Arguments, programs: &Programs<'_>, case: &Case<'_>) -> Result<(), String> {
     let mut best: Option<Attempt> = None;
-    for _ in 0..ATTEMPTS {
+    for _ in 0..arguments.attempts {
         let attempt = attempt(arguments, programs, case)?;
         let disturbance = attempt.disturbance();
         if best.as_ref().is_none_or(|best| disturbance < best.disturbance()) {
