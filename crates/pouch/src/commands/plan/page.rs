@@ -155,13 +155,15 @@ fn ranking(out: &mut String, plans: &[Planned]) {
         ],
     );
     let prefill = |planned: &Planned| planned.plan.prefill.map_or(0.0, |speed| speed.tok_s);
-    let charts: [(&str, &dyn Fn(&Planned) -> f64); 2] =
-        [("Answers, tokens a second", &tok_s), ("Prompts, tokens a second", &prefill)];
-    for (title, of) in charts {
-        let most = plans.iter().map(of).fold(f64::MIN_POSITIVE, f64::max);
+    let of_all = |of: &dyn Fn(&Planned) -> f64| plans.iter().map(of).collect::<Vec<f64>>();
+    let charts =
+        [("Answers, tokens a second", of_all(&tok_s)), ("Prompts, tokens a second", of_all(&prefill))];
+    for (title, speeds) in charts {
+        let most = speeds.iter().copied().fold(f64::MIN_POSITIVE, f64::max);
         let rows: Vec<(String, String, f64)> = plans
             .iter()
-            .map(|planned| (planned.device.clone(), format!("{:.1}", of(planned)), of(planned) / most))
+            .zip(speeds)
+            .map(|(planned, speed)| (planned.device.clone(), format!("{speed:.1}"), speed / most))
             .collect();
         put(out, format_args!("<section>\n<h2>{title}</h2>\n"));
         bars(out, &rows);
