@@ -313,6 +313,11 @@ impl Session {
         self.cache.capacity()
     }
 
+    /// The number format of its keys and values.
+    pub(crate) fn kv_type(&self) -> KvType {
+        self.cache.kv_type()
+    }
+
     /// Bytes of its keys and values, in whole pages.
     pub fn kv_bytes(&self) -> usize {
         self.cache.bytes_held()

@@ -302,6 +302,26 @@ fn sessions_that_do_not_fit_together_come_to_their_ends_all_the_same() {
 }
 
 #[test]
+fn peers_that_do_not_fit_together_go_one_after_another_rather_than_undo_each_others_work() {
+    let model = model();
+    for store in [None, Some(PageStore::open(StoreOptions { memory: 1 << 16, ..StoreOptions::default() }))] {
+        let (service, _) = small(7, store);
+        let asked: Vec<_> = (0..8u32)
+            .map(|index| {
+                let request = request(&model, prompt(120, index), options(index.into(), 50), Class::Normal);
+                submit(&service, request).1
+            })
+            .collect();
+        for updates in asked {
+            assert_eq!(outcome(&updates).tokens.len(), 50);
+        }
+        let figures = service.figures();
+        assert_eq!((figures.evicted, figures.prefilled_tokens), (0, 8 * 120), "{figures:?}");
+        service.shutdown();
+    }
+}
+
+#[test]
 fn what_exceeds_the_memory_is_refused_with_the_figure() {
     let model = model();
     let (service, budget) = small(3, None);

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use model::{Budget, Model};
+use model::{Budget, KvCache, Model, PAGE};
 
 use super::{Keeping, Pooling, RequestId, Sink, Update};
 use crate::constraint::Constraint;
@@ -91,6 +91,8 @@ pub(super) struct Job {
     pub(super) is_cancelled: bool,
     /// Its memory went to somebody else: what the store knows of it is to be taken over before it is computed.
     pub(super) is_evicted: bool,
+    /// Memory for what is known of its text was looked for, and is meant for it as long as it has some.
+    pub(super) has_begun: bool,
     /// The id that the journal has it under.
     journal: Option<String>,
     /// Full pages that the store was given.
@@ -133,6 +135,7 @@ impl Job {
             journal,
             kept: 0,
             is_evicted: false,
+            has_begun: false,
             task: Some(task),
             session: None,
             embedding: None,
@@ -218,7 +221,15 @@ impl Job {
         if let Some(session) = &mut self.session {
             session.give_back();
         }
-        self.is_evicted = true;
+        (self.is_evicted, self.has_begun) = (true, false);
+    }
+
+    /// Bytes that keys and values of its text will take besides those that they take already, with a page for what it says.
+    pub(super) fn kv_bytes_to_come(&self) -> usize {
+        self.session.as_ref().map_or(0, |session| {
+            let tokens = session.tokens().len() + PAGE;
+            KvCache::bytes(&self.model.config, tokens, session.kv_type()).saturating_sub(session.kv_bytes())
+        })
     }
 
     /// Goes to the next text to embed. `false` if there is none.

@@ -3,6 +3,9 @@
 //! First what nobody uses: spare buffers, pages that only the store holds. Then sessions of a rank so much lower that they
 //! would have to wait for long anyway: their pages go, and come back from the store, or are computed again, when it is
 //! their turn. Whoever finds nobody to give way is parked until memory comes free.
+//!
+//! A session begins only where there is room for its text beside the texts of those that have begun. Otherwise many would
+//! come half of their way together, and push each other out again and again.
 
 use std::time::Duration;
 
@@ -12,9 +15,12 @@ use super::runner::Runner;
 use super::world::World;
 use crate::error::Error;
 
-/// A session gives its memory to another that is ahead of it by so many classes, or the wait that counts as much: sessions
-/// of one class that do not fit together change places every few seconds, not at every turn.
+/// A session gives its memory to one of a higher class that is ahead of it by so many classes, or the wait that counts as
+/// much.
 const LEAD: f64 = 1.0;
+
+/// The same among peers, whose work is undone by each change of places: half a minute of waiting.
+const LEAD_OF_PEERS: f64 = 15.0;
 
 /// How long parked sessions wait at most before they are looked at again: their ranks grow.
 const PARKED: Duration = Duration::from_millis(100);
@@ -43,29 +49,48 @@ impl Error {
 }
 
 impl<W: World> Runner<W> {
+    /// Bytes that are missing for `leader` to begin beside those that have.
+    pub(super) fn missing_to_begin(&self, leader: &Job) -> Option<usize> {
+        let begun = self.jobs().filter(|job| job.has_begun);
+        let (count, taken) =
+            begun.fold((0, 0), |(count, bytes), job| (count + 1, bytes + job.kv_bytes_to_come()));
+        let budget = &self.options.keeping.budget;
+        let needed = leader.kv_bytes_to_come().saturating_add(taken);
+        let missing = needed.saturating_sub(budget.limit().saturating_sub(budget.used()));
+        // Who is alone may try.
+        (!leader.has_begun && count > 0 && missing > 0).then_some(missing)
+    }
+
     /// Looks for `needed` bytes for `leader`.
     pub(super) fn find_room(&mut self, leader: &Job, needed: usize) -> Room {
-        if self.stations.drop_spare() {
-            return Room::Made;
+        match self.stations.drop_spare() {
+            true => Room::Made,
+            false => self.displace(leader, needed),
         }
+    }
+
+    /// The same, but for spare buffers: what is to begin would only find that its pass needs them.
+    pub(super) fn displace(&mut self, leader: &Job, needed: usize) -> Room {
         if let Some(store) = &self.options.keeping.store
             && store.make_room(needed) > 0
         {
             return Room::Made;
         }
         let (policy, now) = (self.policy, self.now());
-        let is_alone = self.ready.is_empty() && self.flights.is_empty();
+        let is_alone = self.flights.is_empty() && !self.ready.iter().any(|job| job.has_begun);
         let holders = self.jobs().filter(|job| job.kv_bytes() > 0);
         let ranked = holders.map(|job| (job.id, job.claim.class, policy.rank(now, &job.claim)));
         let Some((id, class, rank)) = ranked.min_by(|a, b| a.2.total_cmp(&b.2)) else {
-            return match is_alone && !self.has_written_pages() {
+            return match is_alone && !self.wait_for_written_pages() {
                 true => Room::Never,
                 false => Room::Later,
             };
         };
         // Without a store all of the victim's text must be computed again: not for a peer, or neither would come to an end.
-        let is_worth = self.options.keeping.store.is_some() || leader.claim.class > class;
-        let is_ahead = is_worth && policy.rank(now, &leader.claim) > rank + LEAD;
+        let is_higher = leader.claim.class > class;
+        let is_worth = self.options.keeping.store.is_some() || is_higher;
+        let lead = if is_higher { LEAD } else { LEAD_OF_PEERS };
+        let is_ahead = is_worth && policy.rank(now, &leader.claim) > rank + lead;
         // Where all wait for memory, somebody must give way.
         if !(is_ahead || is_alone) {
             return Room::Later;
@@ -80,8 +105,9 @@ impl<W: World> Runner<W> {
         Room::Made
     }
 
-    /// Waits for pages on their way to the disk, which take memory until they are there. Returns whether that freed some.
-    fn has_written_pages(&self) -> bool {
+    /// Waits for pages on their way to the disk, which take memory until they are there: nobody has memory to compute with
+    /// meanwhile. Returns whether that freed some.
+    fn wait_for_written_pages(&self) -> bool {
         let Keeping { budget, store: Some(store), .. } = &self.options.keeping else { return false };
         let before = budget.used();
         store.flush();

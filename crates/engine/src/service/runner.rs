@@ -230,6 +230,17 @@ impl<W: World> Runner<W> {
         }
         let model = Arc::clone(&leader.model);
         let mut own = None;
+        while let Some(missing) = self.missing_to_begin(&leader) {
+            match self.displace(&leader, missing) {
+                Room::Made => {}
+                Room::Later => {
+                    self.park(leader);
+                    return None;
+                }
+                Room::Never => break,
+            }
+        }
+        leader.has_begun = true;
         loop {
             if std::mem::take(&mut leader.is_evicted) {
                 leader.refill(&self.options.keeping);
