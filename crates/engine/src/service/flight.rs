@@ -10,7 +10,7 @@ use super::jobs::Job;
 use super::station::Station;
 use crate::error::Error;
 use crate::pass::Pass;
-use crate::scheduler::Policy;
+use crate::scheduler::{Class, Policy};
 
 /// See the module.
 pub(super) struct Flight {
@@ -84,6 +84,11 @@ impl Flight {
 
     pub(super) fn model(&self) -> Arc<Model> {
         Arc::clone(&self.jobs[0].model)
+    }
+
+    /// That of its most urgent job.
+    pub(super) fn class(&self) -> Class {
+        self.jobs.iter().map(|job| job.claim.class).max().unwrap_or_default()
     }
 
     /// That of its most urgent job.

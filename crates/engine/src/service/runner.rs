@@ -13,7 +13,7 @@ use super::memory::Room;
 use super::station::Stations;
 use super::world::World;
 use super::{RequestId, ServiceFigures, ServiceOptions};
-use crate::scheduler::Policy;
+use crate::scheduler::{Class, Policy};
 
 /// What a handle sends.
 pub(super) enum Mail {
@@ -209,7 +209,9 @@ impl<W: World> Runner<W> {
         let now = self.now();
         let policy = self.policy;
         let aside = best(&self.flights, |flight| flight.rank(&policy, now));
-        let ready = best(&self.ready, |job| policy.rank(now, &job.claim));
+        let may_start = |job: &Job| self.may_start(job.claim.class, None);
+        let rank = |job: &Job| if may_start(job) { policy.rank(now, &job.claim) } else { f64::NEG_INFINITY };
+        let ready = best(&self.ready, rank).filter(|(_, rank)| rank.is_finite());
         match (ready, aside) {
             (None, None) => None,
             (Some((ready, rank)), aside) if aside.is_none_or(|(_, other)| rank > other) => {
@@ -220,11 +222,23 @@ impl<W: World> Runner<W> {
         }
     }
 
+    /// Whether a session of `class` may start a pass, if `holder` is put aside for it. Where too many are already, one must be
+    /// given up, which only a higher class is worth: peers would undo each other's passes for ever.
+    fn may_start(&self, class: Class, holder: Option<&Flight>) -> bool {
+        let mut aside = self.flights.iter().chain(holder);
+        self.flights.len() + usize::from(holder.is_some()) < MOST_FLIGHTS - 1
+            || aside.any(|flight| flight.class() < class)
+    }
+
     /// Starts a pass for `leader` and those that may share it.
     fn start(&mut self, mut leader: Job) -> Option<Flight> {
         if self.flights.len() >= MOST_FLIGHTS - 1 {
-            let (policy, now) = (self.policy, self.now());
-            if let Some((lowest, _)) = best(&self.flights, |flight| -flight.rank(&policy, now)) {
+            let (policy, now, class) = (self.policy, self.now(), leader.claim.class);
+            let lowness = |flight: &Flight| match flight.class() < class {
+                true => -flight.rank(&policy, now),
+                false => f64::NEG_INFINITY,
+            };
+            if let Some((lowest, _)) = best(&self.flights, lowness) {
                 self.ground(lowest);
             }
         }
@@ -321,7 +335,8 @@ impl<W: World> Runner<W> {
         let now = self.now();
         let holder = flight.rank(&self.policy, now);
         let outranks = |rank: f64| self.policy.preempts(rank, holder);
-        self.ready.iter().any(|job| outranks(self.policy.rank(now, &job.claim)))
+        let may_start = |job: &&Job| self.may_start(job.claim.class, Some(flight));
+        self.ready.iter().filter(may_start).any(|job| outranks(self.policy.rank(now, &job.claim)))
             || self.flights.iter().any(|other| outranks(other.rank(&self.policy, now)))
     }
 

@@ -82,9 +82,13 @@ struct Told {
 }
 
 fn model() -> Arc<Model> {
+    deep_model(2)
+}
+
+fn deep_model(layers: u64) -> Arc<Model> {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("tiny.gguf");
-    let options = TinyOptions { context: 4096, ..TinyOptions::new("llama") };
+    let options = TinyOptions { context: 4096, layers, ..TinyOptions::new("llama") };
     testkit::tiny_model(&options).write(&path);
     Arc::new(Model::open(&path, &model::Options::default()).unwrap())
 }
@@ -178,6 +182,19 @@ fn peers_take_turns() {
     let ends: Vec<Duration> = told.iter().map(|told| told.end.unwrap().0).collect();
     let (first, last) = (ends.iter().min().unwrap(), ends.iter().max().unwrap());
     assert!(*last - *first < *last / 20, "{ends:?}");
+}
+
+/// A pass of a deep model takes longer than a turn, so each is put aside several times.
+#[test]
+fn passes_of_many_peers_come_to_their_ends() {
+    let model = deep_model(24);
+    let requests: Vec<Asked> = (0..10).map(|index| asked(index, Class::Normal, 500, 2)).collect();
+    let (told, figures) = simulate(&model, PolicyOptions::default(), &requests);
+    let pass = (LAYER + TOKEN * 64) * 24;
+    let alone = pass * (10 * 500_u32.div_ceil(64) + 2 * 10);
+    let last = told.iter().map(|told| told.end.unwrap().0).max().unwrap();
+    assert_eq!(figures.prefilled_tokens, 10 * 500);
+    assert!(last <= alone * 2, "{last:?} where the passes take {alone:?}");
 }
 
 proptest! {
