@@ -51,14 +51,17 @@ impl Error {
 impl<W: World> Runner<W> {
     /// Bytes that are missing for `leader` to begin beside those that have.
     pub(super) fn missing_to_begin(&self, leader: &Job) -> Option<usize> {
-        let begun = self.jobs().filter(|job| job.has_begun);
-        let (count, taken) =
-            begun.fold((0, 0), |(count, bytes), job| (count + 1, bytes + job.kv_bytes_to_come()));
-        let budget = &self.options.keeping.budget;
-        let needed = leader.kv_bytes_to_come().saturating_add(taken);
-        let missing = needed.saturating_sub(budget.limit().saturating_sub(budget.used()));
+        if leader.has_begun {
+            return None;
+        }
+        let mut begun = self.jobs().filter(|job| job.has_begun).peekable();
         // Who is alone may try.
-        (!leader.has_begun && count > 0 && missing > 0).then_some(missing)
+        begun.peek()?;
+        let taken: usize = begun.map(Job::kv_bytes_to_come).sum();
+        let budget = &self.options.keeping.budget;
+        let needed = leader.kv_bytes_to_come() + taken;
+        let missing = needed.saturating_sub(budget.limit().saturating_sub(budget.used()));
+        (missing > 0).then_some(missing)
     }
 
     /// Looks for `needed` bytes for `leader`.

@@ -1,6 +1,6 @@
 //! `pouch bench`: how fast a model runs here, beside how fast this machine could run it, and beside another engine.
 
-mod figures;
+pub(super) mod figures;
 mod measure;
 pub(super) mod peer;
 mod record;

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use engine::Class;
+use engine::{Class, Random};
 
 /// A request that will arrive.
 #[derive(Clone, Debug, PartialEq)]
@@ -79,7 +79,7 @@ pub(super) const BURST_LOAD: usize = 2;
 
 /// The loads of a run, in order.
 pub(super) fn loads(size: Size) -> Vec<Load> {
-    let mut random = Random(size.seed);
+    let mut random = Random::new(size.seed);
     let mut loads = vec![idle(size, &mut random), busy(size, &mut random), burst(size, &mut random)];
     if size.mixed > 0.0 {
         loads.push(mixed(size, &mut random));
@@ -113,11 +113,11 @@ fn mixed(size: Size, random: &mut Random) -> Load {
     let mut at = 0.0;
     loop {
         // The gaps of a Poisson process.
-        at += -size.every * (1.0 - random.unit()).ln();
+        at += -size.every * (1.0 - random.next_f64()).ln();
         if at > size.mixed {
             return Load { name: "mixed", arrivals, linger: Duration::ZERO };
         }
-        let mut share = random.unit();
+        let mut share = random.next_f64();
         let (class, prompt, answer, _) = MIX
             .into_iter()
             .find(|(.., part)| {
@@ -125,19 +125,19 @@ fn mixed(size: Size, random: &mut Random) -> Load {
                 share < 0.0
             })
             .unwrap_or(MIX[0]);
-        arrivals.push(Arrival { at, class, prompt, answer, is_awaited: true, seed: random.bits() });
+        arrivals.push(Arrival { at, class, prompt, answer, is_awaited: true, seed: random.next_u64() });
     }
 }
 
 fn questions(size: Size, start: f64, random: &mut Random) -> Vec<Arrival> {
     let times: Vec<f64> =
-        (0..size.questions).map(|i| start + size.every * (i as f64 + 0.5 * random.unit())).collect();
+        (0..size.questions).map(|i| start + size.every * (i as f64 + 0.5 * random.next_f64())).collect();
     times.into_iter().map(|at| question(at, random)).collect()
 }
 
 fn question(at: f64, random: &mut Random) -> Arrival {
     let (prompt, answer) = QUESTION;
-    Arrival { at, class: Class::Interactive, prompt, answer, is_awaited: true, seed: random.bits() }
+    Arrival { at, class: Class::Interactive, prompt, answer, is_awaited: true, seed: random.next_u64() }
 }
 
 /// Answers that are made all the while.
@@ -147,7 +147,7 @@ fn background(random: &mut Random) -> Vec<Arrival> {
 
 fn background_work(random: &mut Random) -> Arrival {
     let (at, class) = (0.0, Class::Background);
-    Arrival { at, class, prompt: 64, answer: ENDLESS, is_awaited: false, seed: random.bits() }
+    Arrival { at, class, prompt: 64, answer: ENDLESS, is_awaited: false, seed: random.next_u64() }
 }
 
 /// Words that are one token in most vocabularies.
@@ -161,25 +161,8 @@ const WORDS: [&str; 64] = [
 
 /// A prompt: words at random.
 pub(super) fn words(count: usize, seed: u64) -> String {
-    let mut random = Random(seed);
-    (0..count).map(|_| WORDS[(random.bits() >> 58) as usize]).collect::<Vec<_>>().join(" ")
-}
-
-/// splitmix64: the same seed gives the same arrivals everywhere.
-struct Random(u64);
-
-impl Random {
-    fn bits(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    /// From 0 to below 1.
-    fn unit(&mut self) -> f64 {
-        (self.bits() >> 11) as f64 / (1_u64 << 53) as f64
-    }
+    let mut random = Random::new(seed);
+    (0..count).map(|_| WORDS[(random.next_u64() >> 58) as usize]).collect::<Vec<_>>().join(" ")
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ use device::default_threads;
 use device::machine::Machine;
 
 use crate::commands::MODEL_HELP;
+use crate::commands::bench::figures::median;
 use crate::commands::bench::peer;
 use crate::csv::Record;
 use crate::errors::Failure;
@@ -187,13 +188,12 @@ fn ratios(
     let ratio = |(index, server): (usize, &Server)| {
         let (idle, busy) = (first("idle", server)?, first("busy", server)?);
         let bursts = played.get(load::BURST_LOAD)?.get(index)?;
-        let mut kept: Vec<f64> = bursts.iter().map(|round| background_after_burst(size, round)).collect();
-        kept.sort_by(f64::total_cmp);
+        let kept = bursts.iter().map(|round| background_after_burst(size, round)).collect();
         Some(Ratios {
             server: server.name.clone(),
             busy_by_idle_p50: busy.p50 / idle.p50,
             busy_by_idle_p99: busy.p99 / idle.p99,
-            background_after_burst: kept[kept.len() / 2],
+            background_after_burst: median(kept),
         })
     };
     servers.iter().enumerate().filter_map(ratio).collect()
