@@ -47,6 +47,9 @@ pub enum Error {
         /// The type's id in the file.
         id: u32,
     },
+    /// A file that could not be read.
+    #[error(transparent)]
+    File(#[from] gguf::Error),
     /// Metadata that make no model.
     #[error(transparent)]
     Model(#[from] model::Error),

@@ -146,7 +146,7 @@ impl Engine {
         let start = Instant::now();
         let sessions = &mut [&mut *session];
         pass.begin(model, team, sessions)?;
-        pass.advance(model, team, sessions, model.config.layers.len());
+        pass.advance(model, team, sessions, model.config.layers.len())?;
         let step = pass.finish(model, team, sessions)?.remove(0)?;
         pass.record(costs, start);
         if let (Step::Prefilled { .. }, Some(speculator)) = (step, &mut session.speculator) {

@@ -155,18 +155,21 @@ impl Pass {
     }
 
     /// Runs the next `layers` layers. `true` once all have run.
+    ///
+    /// # Errors
+    /// [`Error::Model`] if weights cannot be read; the sessions are then as they were.
     pub(crate) fn advance<S: BorrowMut<Session>>(
         &mut self,
         model: &Model,
         team: &Team,
         sessions: &mut [S],
         layers: usize,
-    ) -> bool {
+    ) -> Result<bool, Error> {
         let end = (self.layer + layers).min(model.config.layers.len());
         let wanted = self.first_wanted();
-        model.layers(team, &mut self.workspace, &mut caches(sessions), self.layer..end, wanted);
+        model.layers(team, &mut self.workspace, &mut caches(sessions), self.layer..end, wanted)?;
         self.layer = end;
-        end == model.config.layers.len()
+        Ok(end == model.config.layers.len())
     }
 
     /// Ends the pass: counts what was computed, and chooses the next tokens of those sessions that have nothing more pending.

@@ -26,6 +26,13 @@ pub enum Error {
         source: std::io::Error,
     },
 
+    /// Somebody wrote to the file, or cut it short, while it was in use.
+    #[error("{} was changed while it was in use; start again to use what it holds now", path.display())]
+    Changed {
+        /// The file.
+        path: PathBuf,
+    },
+
     /// A folder, a device or a pipe was given.
     #[error("{} is not a regular file; give the path of a .gguf file", path.display())]
     NotAFile {

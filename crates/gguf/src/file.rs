@@ -1,5 +1,6 @@
 //! A model on disk: one file or several parts, mapped into memory and seen as one.
 
+use crate::direct::FileState;
 use crate::parts::{self, PartName};
 use crate::{Error, Header, Metadata, TensorInfo, parse};
 use memmap2::Mmap;
@@ -14,6 +15,7 @@ use std::path::{Path, PathBuf};
 pub struct File {
     paths: Vec<PathBuf>,
     maps: Vec<Mmap>,
+    opened: Vec<(std::fs::File, FileState)>,
     version: u32,
     alignment: u32,
     metadata: Metadata,
@@ -44,6 +46,7 @@ impl File {
         let mut file = File {
             paths: Vec::new(),
             maps: Vec::new(),
+            opened: Vec::new(),
             version,
             alignment,
             metadata: Metadata::new(),
@@ -62,6 +65,7 @@ impl File {
             }
             file.paths.push(part.path);
             file.maps.push(part.map);
+            file.opened.push(part.opened);
         }
         Ok(file)
     }
@@ -111,6 +115,15 @@ impl File {
         self.maps.iter().map(|map| map.len() as u64).sum()
     }
 
+    /// Checks that no file was written to or cut short since it was opened: of one that is shorter, the lost bytes must not be
+    /// touched.
+    ///
+    /// # Errors
+    /// [`Error::Changed`], [`Error::Io`].
+    pub fn check(&self) -> Result<(), Error> {
+        self.opened.iter().zip(&self.paths).try_for_each(|((file, state), path)| state.check(file, path))
+    }
+
     /// Tells the system that the data will be read once from front to back, so that it reads ahead.
     pub fn advise_sequential(&self) {
         #[cfg(unix)]
@@ -125,6 +138,7 @@ impl File {
 struct Part {
     path: PathBuf,
     map: Mmap,
+    opened: (std::fs::File, FileState),
     header: Header,
 }
 
@@ -142,7 +156,8 @@ impl Part {
         // header copy what they check, so a change can falsify tensor data but not break a bound.
         let map = unsafe { Mmap::map(&file) }.map_err(io("map"))?;
         let header = parse(&map).map_err(|error| error.in_file(path))?;
-        Ok(Part { path: path.to_path_buf(), map, header })
+        let state = FileState::of(&file).map_err(io("look at"))?;
+        Ok(Part { path: path.to_path_buf(), map, opened: (file, state), header })
     }
 }
 

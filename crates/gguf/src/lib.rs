@@ -8,6 +8,7 @@
 
 mod atomic_file;
 mod cursor;
+mod direct;
 mod error;
 mod file;
 mod header;
@@ -20,6 +21,7 @@ mod value;
 mod writer;
 
 pub use atomic_file::AtomicFile;
+pub use direct::{DIRECT_ALIGNMENT, DirectFile};
 pub use error::Error;
 pub use file::File;
 pub use header::{Header, TensorInfo, parse, parse_start};

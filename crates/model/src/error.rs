@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use crate::stream::Resident;
+
 /// Why a model could not be opened or run.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -119,6 +121,17 @@ pub enum Error {
         free: usize,
         /// How much may be taken in all.
         limit: usize,
+    },
+    /// Weights can be read from storage again and again only where they lie there in the layout that the kernels read.
+    #[error(
+        "the weights do not fit in memory, and no folder could keep a copy to read them from; see POUCH_CACHE"
+    )]
+    NoCopy,
+    /// More or other weights were to stay in memory than a model of this kind can leave out.
+    #[error("this model cannot keep {resident:?} in memory")]
+    Resident {
+        /// What was asked for.
+        resident: Resident,
     },
     /// Memory for the model, a cache or a workspace could not be had.
     #[error("not enough memory for {what}: {bytes} bytes")]

@@ -14,13 +14,14 @@ mod feed_forward;
 
 use std::ops::Range;
 
-use kernels::{Format, Input, Keep, Product, Team, multiply, ops};
+use kernels::{Format, Input, Keep, Matrix, Product, Team, multiply, ops};
 
 use crate::cache::KvCache;
 use crate::config::Config;
 use crate::error::Error;
 use crate::model::Model;
 use crate::plan::Stored;
+use crate::stream::{Held, Loan, Streamer};
 use crate::weights::Projection;
 use crate::workspace::{Segment, Workspace};
 
@@ -60,7 +61,8 @@ impl Model {
     ///
     /// # Errors
     /// [`Error::BatchSize`], [`Error::TokenOutOfRange`], [`Error::ContextFull`], [`Error::Mismatch`], [`Error::Budget`],
-    /// and [`Error::OutOfMemory`] for the logits of many tokens or a page; the cache is then as it was.
+    /// [`Error::OutOfMemory`] for the logits of many tokens or a page, and [`Error::File`] where a file was changed or cannot
+    /// be read; the cache is then as it was.
     pub fn forward<'a>(
         &self,
         team: &Team,
@@ -73,7 +75,7 @@ impl Model {
         self.embed(team, workspace, caches, &[tokens])?;
         let wanted = want.rows(tokens.len());
         workspace.reserve_logits(wanted.len())?;
-        self.layers(team, workspace, caches, 0..self.config.layers.len(), wanted.start);
+        self.layers(team, workspace, caches, 0..self.config.layers.len(), wanted.start)?;
         caches[0].advance(tokens.len());
         self.logits(team, workspace, wanted)
     }
@@ -82,8 +84,9 @@ impl Model {
     /// follow those in `caches[i]`. The texts' tokens stand one after another in the batch.
     ///
     /// # Errors
-    /// [`Error::BatchSize`], [`Error::TokenOutOfRange`], [`Error::ContextFull`], [`Error::Mismatch`], and what
-    /// [`KvCache::reserve`] says where there is no room for the keys and values; the caches are then as they were.
+    /// [`Error::BatchSize`], [`Error::TokenOutOfRange`], [`Error::ContextFull`], [`Error::Mismatch`], [`Error::File`] if the
+    /// model file is not the one that was opened any more, and what [`KvCache::reserve`] says where there is no room for
+    /// the keys and values; the caches are then as they were.
     pub fn embed(
         &self,
         team: &Team,
@@ -105,6 +108,8 @@ impl Model {
         for (cache, text) in caches.iter().zip(texts) {
             self.check(cache, text)?;
         }
+        // What a shorter file has lost must not be touched.
+        self.file.check()?;
         for (cache, text) in caches.iter_mut().zip(texts) {
             cache.reserve(text.len())?;
         }
@@ -164,6 +169,9 @@ impl Model {
     /// unfinished, since nobody looks at them again. After the last layer comes [`KvCache::advance`] for each cache;
     /// a batch that is given up before is as if it had never begun.
     ///
+    /// # Errors
+    /// [`Error::File`], [`Error::OutOfMemory`] where weights are streamed and cannot be read: the batch is to be given up.
+    ///
     /// # Panics
     /// If `range` exceeds the model's layers, `first_wanted` the batch, or the caches are others than for `embed`.
     pub fn layers(
@@ -173,16 +181,27 @@ impl Model {
         caches: &mut [&mut KvCache],
         range: Range<usize>,
         first_wanted: usize,
-    ) {
+    ) -> Result<(), Error> {
         assert_eq!(caches.len(), workspace.segments.len(), "a cache for each text of the batch");
+        let streamer = self.streamer();
+        let experts = streamer.as_deref().filter(|streamer| streamer.streams_experts());
         for index in range {
+            if let Some(streamer) = &streamer {
+                streamer.check()?;
+            }
+            let held = match &streamer {
+                Some(streamer) if streamer.streams_layer(index) => Held::Lent(streamer.layer(index)?),
+                _ => self.mapped(),
+            };
+            let weights = LayerWeights { index, held, experts };
             let last = index + 1 == self.config.layers.len();
             let rows = if last { first_wanted..workspace.tokens } else { 0..workspace.tokens };
-            self.attention(team, workspace, caches, index, rows.clone());
+            self.attention(team, workspace, caches, &weights, rows.clone());
             if !rows.is_empty() {
-                self.feed_forward(team, workspace, index, rows);
+                self.feed_forward(team, workspace, &weights, rows)?;
             }
         }
+        Ok(())
     }
 
     /// The residual stream of the batch's tokens in `rows` after the output norm, `[row][width]`, once all layers have run
@@ -222,7 +241,7 @@ impl Model {
         let stream = &stream[rows.start * config.width..rows.end * config.width];
         let output = &self.weights.output;
         set_normalised(team, config, input, stream, &self.weights.output_norm, keep([&output.matrix]));
-        multiply(team, &mut [self.product(&output.matrix, input, logits)]);
+        multiply(team, &mut [product(self.matrix(&output.matrix), input, logits)]);
         if let Some(bias) = &output.bias {
             add_to_rows(team, logits, bias);
         }
@@ -233,11 +252,38 @@ impl Model {
         }
         Ok(logits)
     }
+}
 
-    /// A product whose output rows lie one after another.
-    fn product<'a>(&'a self, matrix: &Stored, input: &'a kernels::Input, out: &'a mut [f32]) -> Product<'a> {
-        Product { matrix: self.matrix(matrix), input, out, stride: matrix.rows }
+/// The weights of the layer at hand.
+struct LayerWeights<'a> {
+    /// Which layer it is.
+    index: usize,
+    held: Held<'a>,
+    /// Who has the experts, if they are streamed.
+    experts: Option<&'a Streamer>,
+}
+
+impl LayerWeights<'_> {
+    /// A product with one of the layer's matrices.
+    fn product<'a>(&'a self, matrix: &Stored, input: &'a Input, out: &'a mut [f32]) -> Product<'a> {
+        product(self.held.matrix(matrix), input, out)
     }
+
+    /// The same with a matrix of the expert that was lent, if it had to be.
+    fn product_of<'a>(
+        &'a self,
+        lent: Option<&'a Loan>,
+        matrix: &Stored,
+        input: &'a Input,
+        out: &'a mut [f32],
+    ) -> Product<'a> {
+        product(lent.map_or_else(|| self.held.matrix(matrix), |loan| loan.matrix(matrix)), input, out)
+    }
+}
+
+/// A product whose output rows lie one after another.
+fn product<'a>(matrix: Matrix<'a>, input: &'a Input, out: &'a mut [f32]) -> Product<'a> {
+    Product { matrix, input, out, stride: matrix.rows }
 }
 
 /// The forms of the input that these products read.

@@ -12,7 +12,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
-use gguf::{AtomicFile, PieceWriter};
+use gguf::{AtomicFile, DirectFile, PieceWriter};
 use kernels::Team;
 use memmap2::{Mmap, MmapMut};
 
@@ -132,6 +132,17 @@ impl Interleaved {
     /// The matrices, as the plan laid them out.
     pub(crate) fn bytes(&self) -> &[u8] {
         &self.map[self.start..]
+    }
+
+    /// The copy's file, to be read past the page cache, and where in it the matrices start.
+    ///
+    /// # Errors
+    /// [`Error::NoCopy`] if the copy is not a file with a name.
+    pub(crate) fn direct(&self) -> Result<(DirectFile, usize), Error> {
+        match &self.residence {
+            Residence::Cached(path) => Ok((DirectFile::open(path)?, self.start)),
+            Residence::Temporary | Residence::Memory => Err(Error::NoCopy),
+        }
     }
 
     pub(crate) fn residence(&self) -> &Residence {

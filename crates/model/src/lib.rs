@@ -15,6 +15,7 @@ mod keys;
 mod model;
 mod plan;
 mod rope;
+mod stream;
 pub mod weights;
 mod workspace;
 
@@ -28,4 +29,5 @@ pub use keys::Keys;
 pub use model::{MemoryUse, Model, Options};
 pub use plan::Stored;
 pub use rope::{Rope, RopeStyle, Rotation};
+pub use stream::{Resident, Streaming};
 pub use workspace::Workspace;

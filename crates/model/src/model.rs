@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use kernels::{Matrix, Team};
 use text::{ChatTemplate, Tokenizer};
@@ -12,6 +13,7 @@ use crate::config::Config;
 use crate::error::Error;
 use crate::interleaved::{self, Interleaved, Progress, Residence};
 use crate::plan::Stored;
+use crate::stream::{Held, Resident, Streamer, Streaming};
 use crate::weights::Weights;
 
 /// How to open a model.
@@ -44,8 +46,10 @@ pub struct Model {
     pub chat_template: ChatTemplate,
     pub(crate) weights: Weights,
     interleaved: Interleaved,
-    file: gguf::File,
+    pub(crate) file: gguf::File,
     identity: u128,
+    /// Reads weights that do not stay in memory.
+    streamer: RwLock<Option<Arc<Streamer>>>,
 }
 
 impl Model {
@@ -62,7 +66,8 @@ impl Model {
         let identity = interleaved::content(&file);
         let Options { cache_folder, team, progress } = *options;
         let interleaved = Interleaved::open(&file, &plan, identity, cache_folder, team, progress)?;
-        Ok(Model { config, tokenizer, chat_template, weights, interleaved, file, identity })
+        let streamer = RwLock::new(None);
+        Ok(Model { config, tokenizer, chat_template, weights, interleaved, file, identity, streamer })
     }
 
     /// The file's metadata.
@@ -108,7 +113,48 @@ impl Model {
 
     /// One of the matrices that [`Model::weights`] names, interleaved.
     pub fn matrix(&self, stored: &Stored) -> Matrix<'_> {
-        stored.matrix(self.interleaved.bytes())
+        stored.matrix(self.interleaved.bytes(), 0)
+    }
+
+    /// Decides what of the weights stays in memory: the rest is read from the copy on disk whenever it is needed. May be called at
+    /// any time, by anybody; passes take it up with their next layer. No result depends on it.
+    ///
+    /// # Errors
+    /// [`Error::NoCopy`], [`Error::Resident`], [`Error::File`], [`Error::OutOfMemory`]; all is then as it was.
+    pub fn keep(&self, resident: Resident) -> Result<(), Error> {
+        let mut streamer = self.streamer.write().unwrap_or_else(PoisonError::into_inner);
+        let is_all = match resident {
+            Resident::All => true,
+            Resident::Layers(layers) => layers >= self.config.layers.len(),
+            // A token holds all its experts at once.
+            Resident::Experts(experts)
+                if self.config.experts.as_ref().is_some_and(|of| experts < of.used) =>
+            {
+                return Err(Error::Resident { resident });
+            }
+            Resident::Experts(_) => false,
+        };
+        if is_all {
+            *streamer = None;
+        } else if !streamer.as_ref().is_some_and(|streamer| streamer.keep_layers(resident)) {
+            let (file, header) = self.interleaved.direct()?;
+            *streamer = Some(Arc::new(Streamer::start(file, self.weights.units(header), resident)?));
+        }
+        Ok(())
+    }
+
+    /// How weights are streamed, if they are.
+    pub fn streaming(&self) -> Option<Streaming> {
+        self.streamer().map(|streamer| streamer.streaming())
+    }
+
+    pub(crate) fn streamer(&self) -> Option<Arc<Streamer>> {
+        self.streamer.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// All weights, as they are mapped.
+    pub(crate) fn mapped(&self) -> Held<'_> {
+        Held::Mapped(self.interleaved.bytes())
     }
 
     /// The embedding table as it stands in the file.

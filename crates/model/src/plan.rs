@@ -1,5 +1,7 @@
 //! Which rows of which tensors become product matrices, and where each lies in the interleaved copy.
 
+use std::ops::Range;
+
 use gguf::File;
 use kernels::{Format, Matrix};
 
@@ -27,13 +29,14 @@ pub struct Stored {
 }
 
 impl Stored {
-    /// The matrix itself, given the bytes of the whole copy.
-    pub(crate) fn matrix<'a>(&self, copy: &'a [u8]) -> Matrix<'a> {
+    /// The matrix itself, given the bytes of the copy from `first` on.
+    pub(crate) fn matrix<'a>(&self, copy: &'a [u8], first: usize) -> Matrix<'a> {
+        let start = self.offset - first;
         Matrix {
             format: self.format,
             rows: self.rows,
             columns: self.columns,
-            data: &copy[self.offset..self.offset + self.bytes],
+            data: &copy[start..start + self.bytes],
         }
     }
 
@@ -46,6 +49,11 @@ impl Stored {
     /// Bytes in the copy.
     pub fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    /// Where it lies in the copy.
+    pub(crate) fn range(&self) -> Range<usize> {
+        self.offset..self.offset + self.bytes
     }
 
     /// Where it starts in the copy.

@@ -11,6 +11,7 @@ use crate::config::{Config, Experts};
 use crate::error::Error;
 use crate::plan::{Plan, Stored};
 use crate::rope::Rotation;
+use crate::stream::Units;
 
 /// A product and what is added to it.
 #[derive(Debug)]
@@ -112,6 +113,25 @@ impl Weights {
                 attention.iter().chain(dense).map(|projection| &projection.matrix).collect();
             dense.into_iter().chain(router).chain(experts)
         })
+    }
+
+    /// What may be streamed: whole layers, or the experts of all layers.
+    pub(crate) fn units(&self, header: usize) -> Units {
+        let mut units = Units { header, ..Units::default() };
+        for layer in &self.layers {
+            match &layer.feed_forward {
+                // In the order in which they were found.
+                FeedForward::Dense { down, .. } => {
+                    units.ranges.push(layer.query.matrix.range().start..down.matrix.range().end);
+                }
+                FeedForward::Experts { gate, down, .. } => {
+                    units.experts = gate.len();
+                    let experts = gate.iter().zip(down);
+                    units.ranges.extend(experts.map(|(gate, down)| gate.range().start..down.range().end));
+                }
+            }
+        }
+        units
     }
 
     /// The weights of `file` by their role, each checked, for whoever reads them from the file rather than multiplies with
@@ -287,17 +307,18 @@ impl<'a> Finder<'a> {
 
     fn experts(&mut self, config: &Config, experts: &Experts, block: &str) -> Result<FeedForward, Error> {
         let (width, hidden) = (config.width, experts.feed_forward);
-        let mut each = |name: &str, columns: usize, rows: usize| -> Result<Vec<Stored>, Error> {
-            let name = format!("{block}.{name}.weight");
-            (0..experts.count)
-                .map(|expert| {
-                    self.rows(&name, &[columns, rows, experts.count], expert * rows..(expert + 1) * rows)
-                })
-                .collect()
-        };
-        let (gate, up) = (each("ffn_gate_exps", width, hidden)?, each("ffn_up_exps", width, hidden)?);
-        let down = each("ffn_down_exps", hidden, width)?;
         let router = self.matrix(&format!("{block}.ffn_gate_inp.weight"), width, experts.count)?;
+        let mut one = |name: &str, columns: usize, rows: usize, expert: usize| {
+            let name = format!("{block}.{name}.weight");
+            self.rows(&name, &[columns, rows, experts.count], expert * rows..(expert + 1) * rows)
+        };
+        // An expert's matrices stand together in the copy, so that one read has them all.
+        let (mut gate, mut up, mut down) = (Vec::new(), Vec::new(), Vec::new());
+        for expert in 0..experts.count {
+            gate.push(one("ffn_gate_exps", width, hidden, expert)?);
+            up.push(one("ffn_up_exps", width, hidden, expert)?);
+            down.push(one("ffn_down_exps", hidden, width, expert)?);
+        }
         Ok(FeedForward::Experts { router, gate, up, down })
     }
 

@@ -108,8 +108,7 @@ fn forget(model: &Path, prepared: &Path) -> Result<(), String> {
         paths.push(entry.map_err(failed)?.path());
     }
     for path in paths {
-        let file = File::open(&path).map_err(|error| format!("{}: {error}", path.display()))?;
-        device::probe::drop_pages(&file);
+        gguf::DirectFile::open(&path).map_err(|error| error.to_string())?.drop_pages();
     }
     Ok(())
 }

@@ -18,7 +18,7 @@ use crate::profile::{Class, Cores, Figure, Measured, Memory, Profile, System};
 pub use battery::{Battery, Zone, batteries, zones};
 pub use limits::{Limit, Meminfo, Pressure, limits, meminfo, pressure};
 pub use speed::{PROBED_FORMATS, team};
-pub use storage::{StorageRates, drop_pages, read_rates};
+pub use storage::{StorageRates, read_rates};
 
 /// What the system says of the moment, beside what the profile keeps.
 #[derive(Clone, Debug, Serialize)]

@@ -5,6 +5,8 @@ use std::io::Write;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use gguf::DirectFile;
+use memmap2::MmapMut;
 use serde::Serialize;
 
 use crate::Error;
@@ -18,9 +20,6 @@ const BLOCKS: [usize; 5] = [4, 64, 256, 1024, 4096];
 
 /// How long each size is read.
 const LONG_ENOUGH: Duration = Duration::from_millis(400);
-
-/// Direct reads begin, end and lie in memory at multiples of this: a page, and of any storage a block.
-const ALIGNMENT: usize = 4096;
 
 /// Rates of reading.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -55,10 +54,12 @@ fn read_rates_of(folder: &Path, bytes: usize) -> Result<StorageRates, Error> {
         source,
     })?;
     let path = folder.join(format!("probe-{}.tmp", std::process::id()));
-    let rates = write(&path, bytes).and_then(|()| read_all(&path, bytes));
+    let rates = write(&path, bytes)
+        .map_err(|source| Error::Io { action: "write", path: path.clone(), source })
+        .and_then(|()| Ok(read_all(&path, bytes)?));
     // Nothing is lost if it stays, and an error above is worth more than one here.
     let _ = std::fs::remove_file(&path);
-    rates.map_err(|source| Error::Io { action: "measure reading of", path, source })
+    rates
 }
 
 /// Bytes that no storage compresses.
@@ -79,25 +80,22 @@ fn write(path: &Path, bytes: usize) -> std::io::Result<()> {
     file.sync_all()
 }
 
-fn read_all(path: &Path, bytes: usize) -> std::io::Result<StorageRates> {
-    let direct = open(path, true).filter(|file| read(file, 0, &mut Buffer::new(ALIGNMENT)).is_ok());
-    let is_direct = direct.is_some();
-    let file = match direct {
-        Some(file) => file,
-        None => File::open(path)?,
-    };
-    let rate = |kib: usize, scattered: bool| -> std::io::Result<f64> {
+fn read_all(path: &Path, bytes: usize) -> Result<StorageRates, gguf::Error> {
+    let file = DirectFile::open(path)?;
+    let largest = BLOCKS.into_iter().max().unwrap_or(0) << 10;
+    let memory = |source| gguf::Error::Io { action: "read", path: path.to_owned(), source };
+    let mut buffer = MmapMut::map_anon(largest).map_err(memory)?;
+    let mut rate = |kib: usize, scattered: bool| -> Result<f64, gguf::Error> {
         let size = kib << 10;
         let blocks = (bytes / size).max(1);
-        let mut buffer = Buffer::new(size);
-        if !is_direct {
-            drop_pages(&file);
+        if !file.is_direct() {
+            file.drop_pages();
         }
         let (start, mut done) = (Instant::now(), 0);
-        while start.elapsed() < LONG_ENOUGH && (is_direct || done < blocks) {
+        while start.elapsed() < LONG_ENOUGH && (file.is_direct() || done < blocks) {
             // A step that has no divisor in common with the number of blocks visits all of them, far apart.
             let block = if scattered { done * 7919 % blocks } else { done % blocks };
-            read(&file, (block * size) as u64, &mut buffer)?;
+            file.read_at((block * size) as u64, &mut buffer[..size])?;
             done += 1;
         }
         Ok((done * size) as f64 / start.elapsed().as_secs_f64() / 1e9)
@@ -106,66 +104,8 @@ fn read_all(path: &Path, bytes: usize) -> std::io::Result<StorageRates> {
         .into_iter()
         .filter(|kib| kib << 10 <= bytes)
         .map(|kib| Ok(BlockRate { kib, in_a_row_gb_s: rate(kib, false)?, scattered_gb_s: rate(kib, true)? }))
-        .collect::<std::io::Result<Vec<BlockRate>>>()?;
-    Ok(StorageRates { direct: is_direct, blocks })
-}
-
-/// A buffer that direct reads can go to.
-struct Buffer {
-    bytes: Vec<u8>,
-    start: usize,
-    len: usize,
-}
-
-impl Buffer {
-    fn new(len: usize) -> Buffer {
-        let bytes = vec![0; len + ALIGNMENT];
-        let start = bytes.as_ptr().align_offset(ALIGNMENT);
-        Buffer { bytes, start, len }
-    }
-
-    fn slice(&mut self) -> &mut [u8] {
-        &mut self.bytes[self.start..self.start + self.len]
-    }
-}
-
-/// Opens past the page cache; `None` where the system or the file system has no such thing.
-fn open(path: &Path, direct: bool) -> Option<File> {
-    #[cfg(any(target_os = "linux", target_os = "android"))]
-    {
-        use std::os::unix::fs::OpenOptionsExt;
-        let flags = if direct { rustix::fs::OFlags::DIRECT.bits() as i32 } else { 0 };
-        std::fs::OpenOptions::new().read(true).custom_flags(flags).open(path).ok()
-    }
-    #[cfg(not(any(target_os = "linux", target_os = "android")))]
-    {
-        let _ = direct;
-        let _ = path;
-        None
-    }
-}
-
-fn read(file: &File, at: u64, buffer: &mut Buffer) -> std::io::Result<()> {
-    #[cfg(unix)]
-    {
-        std::os::unix::fs::FileExt::read_exact_at(file, buffer.slice(), at)
-    }
-    #[cfg(not(unix))]
-    {
-        use std::io::{Read, Seek, SeekFrom};
-        let mut file = file;
-        file.seek(SeekFrom::Start(at))?;
-        file.read_exact(buffer.slice())
-    }
-}
-
-/// Has the system forget what it keeps of the file in memory, as far as nobody has it mapped.
-pub fn drop_pages(file: &File) {
-    #[cfg(any(target_os = "linux", target_os = "android"))]
-    // A hint: where it is refused, the rates are those of the page cache, and the profile says that they may be.
-    let _ = rustix::fs::fadvise(file, 0, None, rustix::fs::Advice::DontNeed);
-    #[cfg(not(any(target_os = "linux", target_os = "android")))]
-    let _ = file;
+        .collect::<Result<Vec<BlockRate>, gguf::Error>>()?;
+    Ok(StorageRates { direct: file.is_direct(), blocks })
 }
 
 #[cfg(test)]
@@ -189,14 +129,5 @@ mod tests {
         std::fs::write(&file, "").unwrap();
         let error = read_rates_of(&file.join("inside"), 1 << 20).unwrap_err().to_string();
         assert!(error.contains("inside"), "{error}");
-    }
-
-    #[test]
-    fn buffers_lie_where_direct_reads_can_reach_them() {
-        for len in [4096, 65_536] {
-            let mut buffer = Buffer::new(len);
-            let slice = buffer.slice();
-            assert_eq!((slice.len(), slice.as_ptr().align_offset(ALIGNMENT)), (len, 0));
-        }
     }
 }

@@ -112,7 +112,10 @@ impl Flight {
     }
 
     /// Computes a layer. Returns whether it was the last.
-    pub(super) fn advance(&mut self, model: &Model, team: &Team) -> bool {
+    ///
+    /// # Errors
+    /// Those of weights that cannot be read.
+    pub(super) fn advance(&mut self, model: &Model, team: &Team) -> Result<bool, Error> {
         self.pass.advance(model, team, &mut self.jobs, 1)
     }
 
@@ -160,13 +163,22 @@ impl Flight {
                     });
                 }
             }
-            Err(error) => {
-                outcomes.extend(jobs.drain(1..).map(Back::Ready));
-                outcomes.extend(jobs.pop().map(|leader| Back::Failed(leader, error)));
-            }
+            Err(error) => outcomes = failed(jobs, error),
         }
         (outcomes, time, pass)
     }
+
+    /// Gives the pass up because of `error`. Returns its jobs and buffers.
+    pub(super) fn fail(self, error: Error) -> (Vec<Back>, Pass) {
+        (failed(self.jobs, error), self.pass)
+    }
+}
+
+/// What is wrong is told to the leader. The others try again, and hear it themselves if it is still wrong.
+fn failed(mut jobs: Vec<Job>, error: Error) -> Vec<Back> {
+    let mut outcomes: Vec<Back> = jobs.drain(1..).map(Back::Ready).collect();
+    outcomes.extend(jobs.pop().map(|leader| Back::Failed(leader, error)));
+    outcomes
 }
 
 fn back(job: Job, is_over: bool) -> Back {

@@ -302,7 +302,14 @@ impl<W: World> Runner<W> {
         let mut turn = Duration::ZERO;
         loop {
             let start = self.now();
-            let is_done = flight.advance(&model, &self.team);
+            let is_done = match flight.advance(&model, &self.team) {
+                Ok(is_done) => is_done,
+                Err(error) => {
+                    let (outcomes, pass) = flight.fail(error);
+                    self.stations.keep(&model, pass);
+                    return outcomes.into_iter().for_each(|outcome| self.come_back(outcome));
+                }
+            };
             let spent = self.world.spent(start, flight.pass.len());
             flight.note(spent);
             self.stations.of(&model).note_layer(flight.pass.len(), spent);

@@ -5,7 +5,7 @@ use std::ops::Range;
 use kernels::ops::attention::{self, Attention, PAGE};
 use kernels::{Team, multiply, ops};
 
-use super::{TOKENS_PER_CHUNK, add_bias, join, keep, set_normalised};
+use super::{LayerWeights, TOKENS_PER_CHUNK, add_bias, join, keep, set_normalised};
 use crate::cache::{KvCache, written};
 use crate::config::Config;
 use crate::model::Model;
@@ -13,16 +13,17 @@ use crate::rope::{RopeStyle, Rotation};
 use crate::workspace::Workspace;
 
 impl Model {
-    /// Stores the keys and values of the whole batch for layer `index`, each text's in its cache, and adds attention's
+    /// Stores the keys and values of the whole batch for the layer with these `weights`, each text's in its cache, and adds attention's
     /// outcome to the residual stream of the tokens in `rows`.
     pub(super) fn attention(
         &self,
         team: &Team,
         workspace: &mut Workspace,
         caches: &mut [&mut KvCache],
-        index: usize,
+        weights: &LayerWeights<'_>,
         rows: Range<usize>,
     ) {
+        let index = weights.index;
         let (config, layer) = (&self.config, &self.weights.layers[index]);
         let (width, tokens) = (config.width, workspace.tokens);
         let Workspace {
@@ -48,9 +49,9 @@ impl Model {
         multiply(
             team,
             &mut [
-                self.product(&layer.query.matrix, input, query),
-                self.product(&layer.key.matrix, input, key),
-                self.product(&layer.value.matrix, input, value),
+                weights.product(&layer.query.matrix, input, query),
+                weights.product(&layer.key.matrix, input, key),
+                weights.product(&layer.value.matrix, input, value),
             ],
         );
         add_bias(team, &layer.query, query);
@@ -94,7 +95,7 @@ impl Model {
         let output = &layer.attention_output;
         input.set(team, attended, count, query_width, keep([&output.matrix]));
         let branch = &mut branch[..count * width];
-        multiply(team, &mut [self.product(&output.matrix, input, branch)]);
+        multiply(team, &mut [weights.product(&output.matrix, input, branch)]);
         let stream = &mut stream[rows.start * width..rows.end * width];
         join(team, config, branch, output.bias.as_ref(), layer.post_attention_norm.as_ref(), stream);
     }

@@ -4,22 +4,26 @@ use std::ops::Range;
 
 use kernels::{Input, Keep, Team, multiply, ops};
 
-use super::{add_bias, join, keep, normalise, set_normalised};
+use super::{LayerWeights, add_bias, join, keep, normalise, set_normalised};
 use crate::config::Activation;
+use crate::error::Error;
 use crate::model::Model;
 use crate::weights::FeedForward;
 use crate::workspace::Workspace;
 
 impl Model {
-    /// Adds the feed-forward block of layer `index` to the residual stream of the batch's tokens in `rows`.
+    /// Adds the feed-forward block of the layer with these `weights` to the residual stream of the batch's tokens in `rows`.
+    ///
+    /// # Errors
+    /// Those of experts that are streamed.
     pub(super) fn feed_forward(
         &self,
         team: &Team,
         workspace: &mut Workspace,
-        index: usize,
+        weights: &LayerWeights<'_>,
         rows: Range<usize>,
-    ) {
-        let (config, layer) = (&self.config, &self.weights.layers[index]);
+    ) -> Result<(), Error> {
+        let (config, layer) = (&self.config, &self.weights.layers[weights.index]);
         let (width, tokens) = (config.width, rows.len());
         let stream_range = rows.start * width..rows.end * width;
         let norm = &layer.feed_forward_norm;
@@ -34,19 +38,22 @@ impl Model {
                 set_normalised(team, config, input, stream, norm, keep([&gate.matrix, &up.matrix]));
                 multiply(
                     team,
-                    &mut [self.product(&gate.matrix, input, hidden), self.product(&up.matrix, input, factor)],
+                    &mut [
+                        weights.product(&gate.matrix, input, hidden),
+                        weights.product(&up.matrix, input, factor),
+                    ],
                 );
                 add_bias(team, gate, hidden);
                 add_bias(team, up, factor);
                 set_activated(team, config.activation, input, tokens, hidden, factor, keep([&down.matrix]));
-                multiply(team, &mut [self.product(&down.matrix, input, branch)]);
+                multiply(team, &mut [weights.product(&down.matrix, input, branch)]);
                 bias = down.bias.as_ref();
             }
             FeedForward::Experts { router, gate, up, down } => {
                 let Workspace { stream, branch, .. } = &mut *workspace;
                 let normed = &mut branch[..tokens * width];
                 normalise(team, config, &stream[stream_range.clone()], norm, normed);
-                self.experts(team, workspace, tokens, router, [gate, up, down]);
+                self.experts(team, workspace, tokens, weights, router, [gate, up, down])?;
             }
         }
         let Workspace { stream, branch, .. } = workspace;
@@ -58,6 +65,7 @@ impl Model {
             layer.post_feed_forward_norm.as_ref(),
             &mut stream[stream_range],
         );
+        Ok(())
     }
 }
 

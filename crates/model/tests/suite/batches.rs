@@ -32,7 +32,7 @@ fn texts_do_not_feel_each_other() {
         workspace.reserve_logits(13).unwrap();
         model.embed(&team, &mut workspace, &mut together, &texts).unwrap();
         for layer in 0..config.layers.len() {
-            model.layers(&team, &mut workspace, &mut together, layer..layer + 1, 0);
+            model.layers(&team, &mut workspace, &mut together, layer..layer + 1, 0).unwrap();
         }
         let logits = model.logits(&team, &mut workspace, 0..13).unwrap().to_vec();
         let expected: Vec<f32> = alone.iter().flat_map(|(logits, _)| logits.clone()).collect();

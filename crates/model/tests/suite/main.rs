@@ -8,4 +8,5 @@ mod hostile;
 mod interleaved;
 mod rope;
 mod sessions;
+mod streaming;
 mod support;

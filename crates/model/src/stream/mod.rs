@@ -1,0 +1,380 @@
+//! Weights larger than memory: some stay in the mapped copy, the others are read from it, directly, into a few buffers of
+//! our own, ahead of their use and by threads of their own.
+//!
+//! What is streamed is read for every token, in the same order. The page cache is of no use for that: it would throw out
+//! each page just before it is needed again, and whatever else is mapped with it. So streamed *units* go past it. Of a
+//! dense model the units are layers, and two buffers are enough: while one is multiplied with, the next is read. Of a
+//! mixture of experts they are the experts, as many of which are held as there is memory, those that are used most.
+//!
+//! Resident layers stand evenly among the streamed ones: the reader never pauses while they are computed.
+
+mod slots;
+
+use std::ops::Range;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+
+use gguf::{DIRECT_ALIGNMENT, DirectFile};
+use kernels::Matrix;
+use memmap2::MmapMut;
+
+use crate::error::Error;
+use crate::plan::Stored;
+use slots::{Answer, Order, Slots};
+
+/// Pieces in which a unit is read side by side, and the least bytes of one: storage answers several requests at once faster
+/// than one after another.
+const PIECES: usize = 4;
+const PIECE_BYTES: usize = 4 << 20;
+
+/// Threads that read experts side by side; layers are read in pieces.
+const EXPERT_READERS: usize = 4;
+
+/// What of a model stays in memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Resident {
+    /// Everything: the mapped copy as a whole.
+    All,
+    /// So many layers. The others are read for every batch.
+    Layers(usize),
+    /// Everything but the experts, and of these so many, over all layers.
+    Experts(usize),
+}
+
+/// How a model's weights are streamed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Streaming {
+    /// What stays.
+    pub resident: Resident,
+    /// Bytes of the buffers, anonymous memory.
+    pub buffer_bytes: usize,
+    /// Whether reads leave the page cache aside. Where the file system refuses that, pages are dropped after reading.
+    pub is_direct: bool,
+}
+
+/// Bytes of one unit, at a place that direct reads can reach.
+type Buffer = MmapMut;
+
+/// The units that a model may stream.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Units {
+    /// Where each lies in the copy: whole layers, or experts layer by layer.
+    pub(crate) ranges: Vec<Range<usize>>,
+    /// Experts in a layer; 0 if the units are layers.
+    pub(crate) experts: usize,
+    /// Bytes of the file before the copy begins, whole blocks.
+    pub(crate) header: usize,
+}
+
+impl Units {
+    /// Bytes of a buffer that any of them fits in.
+    pub(crate) fn buffer_bytes(&self) -> usize {
+        self.ranges.iter().map(|range| aligned(range).len()).max().unwrap_or(0)
+    }
+}
+
+/// Reads units and holds them.
+pub(crate) struct Streamer {
+    shared: Arc<Shared>,
+    readers: Vec<JoinHandle<()>>,
+}
+
+struct Shared {
+    file: DirectFile,
+    units: Units,
+    buffer_bytes: usize,
+    slots: usize,
+    state: Mutex<State>,
+    changed: Condvar,
+    /// Held by who asks for several units at once: two that each had half of them would wait for ever.
+    several: Mutex<()>,
+    /// Of dense models.
+    resident_layers: AtomicUsize,
+}
+
+struct State {
+    slots: Slots,
+    is_closing: bool,
+}
+
+impl Streamer {
+    /// Streams from `file` what `resident` leaves out.
+    ///
+    /// # Errors
+    /// [`Error::Resident`] for what this model cannot do, [`Error::OutOfMemory`] if a thread cannot be had.
+    pub(crate) fn start(file: DirectFile, units: Units, resident: Resident) -> Result<Streamer, Error> {
+        let count = units.ranges.len();
+        let (slots, readers) = match resident {
+            Resident::Layers(layers) if units.experts == 0 && layers < count => {
+                (Slots::in_turn(count, &streamed(count, layers)), 1)
+            }
+            Resident::Experts(experts) if units.experts > 0 && experts > 0 => {
+                (Slots::by_use(experts.min(count), count), EXPERT_READERS)
+            }
+            _ => return Err(Error::Resident { resident }),
+        };
+        let shared = Arc::new(Shared {
+            file,
+            buffer_bytes: units.buffer_bytes(),
+            slots: slots.len(),
+            units,
+            state: Mutex::new(State { slots, is_closing: false }),
+            changed: Condvar::new(),
+            several: Mutex::new(()),
+            resident_layers: AtomicUsize::new(match resident {
+                Resident::Layers(layers) => layers,
+                _ => count,
+            }),
+        });
+        let mut streamer = Streamer { shared, readers: Vec::new() };
+        for _ in 0..readers {
+            let shared = Arc::clone(&streamer.shared);
+            let reader = std::thread::Builder::new().name("weights".to_owned()).spawn(move || shared.serve());
+            streamer.readers.push(
+                reader.map_err(|_| Error::OutOfMemory { what: "a thread that reads weights", bytes: 0 })?,
+            );
+        }
+        Ok(streamer)
+    }
+
+    /// Keeps another number of layers from now on. `false` where that asks for another streamer.
+    pub(crate) fn keep_layers(&self, resident: Resident) -> bool {
+        let shared = &self.shared;
+        let count = shared.units.ranges.len();
+        match resident {
+            Resident::Layers(layers) if shared.units.experts == 0 && layers < count => {
+                shared.resident_layers.store(layers, Ordering::Relaxed);
+                shared.lock().slots.take_turns(&streamed(count, layers));
+                shared.changed.notify_all();
+                true
+            }
+            _ => false,
+        }
+    }
+
+    pub(crate) fn streaming(&self) -> Streaming {
+        let resident = match self.streams_experts() {
+            true => Resident::Experts(self.shared.slots),
+            false => Resident::Layers(self.shared.resident_layers.load(Ordering::Relaxed)),
+        };
+        Streaming {
+            resident,
+            buffer_bytes: self.shared.slots * self.shared.buffer_bytes,
+            is_direct: self.shared.file.is_direct(),
+        }
+    }
+
+    /// Whether this layer is read as a whole.
+    pub(crate) fn streams_layer(&self, layer: usize) -> bool {
+        let shared = &self.shared;
+        shared.units.experts == 0
+            && is_streamed(layer, shared.units.ranges.len(), shared.resident_layers.load(Ordering::Relaxed))
+    }
+
+    /// Whether experts are held one by one.
+    pub(crate) fn streams_experts(&self) -> bool {
+        self.shared.units.experts > 0
+    }
+
+    /// Checks that the file is still the one that was opened.
+    ///
+    /// # Errors
+    /// [`Error::File`].
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        Ok(self.shared.file.check()?)
+    }
+
+    /// A layer's weights, once they are read.
+    ///
+    /// # Errors
+    /// What reading says.
+    pub(crate) fn layer(&self, layer: usize) -> Result<Loan, Error> {
+        self.shared.wait_for(layer)
+    }
+
+    /// Has some experts of a layer read without waiting for them, as far as there is room for all at once.
+    pub(crate) fn want_experts(&self, layer: usize, experts: impl Iterator<Item = usize>) {
+        let shared = &self.shared;
+        let mut state = shared.lock();
+        for expert in experts.take(shared.slots / 2) {
+            state.slots.want(layer * shared.units.experts + expert);
+        }
+        shared.changed.notify_all();
+    }
+
+    /// The weights of one expert, once they are read.
+    ///
+    /// # Errors
+    /// What reading says.
+    pub(crate) fn expert(&self, layer: usize, expert: usize) -> Result<Loan, Error> {
+        self.shared.wait_for(layer * self.shared.units.experts + expert)
+    }
+
+    /// The weights of several experts at once, in their order.
+    ///
+    /// # Errors
+    /// What reading says.
+    pub(crate) fn experts(
+        &self,
+        layer: usize,
+        experts: impl Iterator<Item = usize> + Clone,
+    ) -> Result<Vec<Loan>, Error> {
+        let shared = &self.shared;
+        let _alone = shared.several.lock().unwrap_or_else(PoisonError::into_inner);
+        let unit = |expert: usize| layer * shared.units.experts + expert;
+        {
+            let mut state = shared.lock();
+            experts.clone().for_each(|expert| state.slots.want(unit(expert)));
+            shared.changed.notify_all();
+        }
+        experts.map(|expert| shared.wait_for(unit(expert))).collect()
+    }
+}
+
+impl Drop for Streamer {
+    fn drop(&mut self) {
+        self.shared.lock().is_closing = true;
+        self.shared.changed.notify_all();
+        for reader in self.readers.drain(..) {
+            // One that panicked has told so.
+            let _ = reader.join();
+        }
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn wait_for(self: &Arc<Self>, unit: usize) -> Result<Loan, Error> {
+        let mut state = self.lock();
+        loop {
+            match state.slots.ask(unit) {
+                Answer::Ready(slot, buffer) => {
+                    // There may be room to read ahead now.
+                    self.changed.notify_all();
+                    let first = aligned(&self.units.ranges[unit]).start;
+                    return Ok(Loan { shared: Arc::clone(self), slot, buffer: Some(buffer), first });
+                }
+                Answer::Failed(error) => {
+                    self.changed.notify_all();
+                    return Err(error);
+                }
+                Answer::Wait => {
+                    self.changed.notify_all();
+                    state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+                }
+            }
+        }
+    }
+
+    /// What a reader does until the end.
+    fn serve(&self) {
+        let mut state = self.lock();
+        while !state.is_closing {
+            let Some(Order { slot, unit, buffer }) = state.slots.next_order() else {
+                state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+                continue;
+            };
+            drop(state);
+            let outcome = self.read(unit, buffer);
+            state = self.lock();
+            state.slots.finish(slot, unit, outcome);
+            self.changed.notify_all();
+        }
+    }
+
+    fn read(&self, unit: usize, buffer: Option<Buffer>) -> Result<Buffer, (Option<Buffer>, Error)> {
+        let bytes = self.buffer_bytes;
+        let new = |_| (None, Error::OutOfMemory { what: "a buffer for weights", bytes });
+        let mut buffer = match buffer {
+            Some(buffer) => buffer,
+            None => MmapMut::map_anon(bytes).map_err(new)?,
+        };
+        let range = aligned(&self.units.ranges[unit]);
+        match self.file.check().and_then(|()| {
+            read_in_pieces(&self.file, self.units.header + range.start, &mut buffer[..range.len()])
+        }) {
+            Ok(()) => Ok(buffer),
+            Err(error) => Err((Some(buffer), error.into())),
+        }
+    }
+}
+
+fn read_in_pieces(file: &DirectFile, start: usize, out: &mut [u8]) -> Result<(), gguf::Error> {
+    let piece = out.len().div_ceil(PIECES).max(PIECE_BYTES).next_multiple_of(DIRECT_ALIGNMENT);
+    let mut pieces = out.chunks_mut(piece).enumerate();
+    let read = |(index, out): (usize, &mut [u8])| file.read_at((start + index * piece) as u64, out);
+    let Some(first) = pieces.next() else { return Ok(()) };
+    std::thread::scope(|scope| {
+        let others: Vec<_> = pieces.map(|piece| scope.spawn(move || read(piece))).collect();
+        let mut outcome = read(first);
+        for other in others {
+            outcome = outcome.and(other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+        }
+        outcome
+    })
+}
+
+/// The blocks that a range touches.
+fn aligned(range: &Range<usize>) -> Range<usize> {
+    range.start / DIRECT_ALIGNMENT * DIRECT_ALIGNMENT..range.end.next_multiple_of(DIRECT_ALIGNMENT)
+}
+
+/// Whether a layer is streamed when `resident` of `count` are not: those that are stand evenly among the others.
+fn is_streamed(layer: usize, count: usize, resident: usize) -> bool {
+    let streamed = count - resident.min(count);
+    (layer + 1) * streamed / count > layer * streamed / count
+}
+
+fn streamed(count: usize, resident: usize) -> Vec<usize> {
+    (0..count).filter(|&layer| is_streamed(layer, count, resident)).collect()
+}
+
+/// A unit's weights, which stay where they are until this is dropped.
+pub(crate) struct Loan {
+    shared: Arc<Shared>,
+    slot: usize,
+    /// `None` only while it is dropped.
+    buffer: Option<Arc<Buffer>>,
+    /// Where in the copy the buffer's first byte lies.
+    first: usize,
+}
+
+impl Loan {
+    /// One of the unit's matrices.
+    pub(crate) fn matrix(&self, stored: &Stored) -> Matrix<'_> {
+        stored.matrix(self.buffer.as_deref().map_or(&[], |buffer| &buffer[..]), self.first)
+    }
+}
+
+impl Drop for Loan {
+    fn drop(&mut self) {
+        let mut state = self.shared.lock();
+        // Before the slot counts as free, so that its reader finds nobody else with the buffer.
+        self.buffer = None;
+        state.slots.release(self.slot);
+        drop(state);
+        self.shared.changed.notify_all();
+    }
+}
+
+/// Weights that may be multiplied with as long as this lives.
+pub(crate) enum Held<'a> {
+    /// The whole copy.
+    Mapped(&'a [u8]),
+    /// One unit.
+    Lent(Loan),
+}
+
+impl Held<'_> {
+    /// One of the matrices.
+    pub(crate) fn matrix(&self, stored: &Stored) -> Matrix<'_> {
+        match self {
+            Held::Mapped(copy) => stored.matrix(copy, 0),
+            Held::Lent(loan) => loan.matrix(stored),
+        }
+    }
+}

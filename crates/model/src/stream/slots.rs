@@ -1,0 +1,336 @@
+//! Which unit of weights is in which buffer, and which is read next: decisions only, no file and no thread.
+//!
+//! Layers come round in order, so those after the one at hand are read ahead. Experts come as the text wants them, so those
+//! that were used most stay.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use crate::error::Error;
+
+use super::Buffer;
+
+/// A unit's use counts half as much after so many uses of any unit for each slot: long enough to tell the frequent ones, short
+/// enough to follow a text that turns to another matter.
+const HALF_LIFE: usize = 16;
+
+/// What a slot holds.
+#[derive(Debug)]
+enum Content {
+    Nothing,
+    /// A reader has its buffer.
+    Reading(usize),
+    Ready(usize, Arc<Buffer>),
+    /// The unit could not be read.
+    Failed(usize, Error),
+}
+
+#[derive(Debug)]
+struct Slot {
+    content: Content,
+    /// Who multiplies with it now.
+    holders: usize,
+    /// The buffer while no unit is in it.
+    spare: Option<Buffer>,
+}
+
+/// What somebody who asks for a unit gets.
+#[derive(Debug)]
+pub(super) enum Answer {
+    /// It is in this slot, which stays as it is until [`Slots::release`].
+    Ready(usize, Arc<Buffer>),
+    /// It is on its way.
+    Wait,
+    Failed(Error),
+}
+
+/// A unit to be read, and where to; without a buffer a new one is needed.
+#[derive(Debug)]
+pub(super) struct Order {
+    pub(super) slot: usize,
+    pub(super) unit: usize,
+    pub(super) buffer: Option<Buffer>,
+}
+
+#[derive(Debug)]
+pub(super) struct Slots {
+    slots: Vec<Slot>,
+    /// Units that somebody is about to use, in the order in which they were asked for; they stay until they were used.
+    wanted: VecDeque<usize>,
+    /// The unit that follows each in turn, where units come in turn.
+    follows: Option<Vec<usize>>,
+    /// The unit that was asked for last.
+    last: usize,
+    /// How often each was used lately.
+    uses: Vec<u32>,
+    used: usize,
+}
+
+impl Slots {
+    /// `count` slots for so many units, which come as they come.
+    pub(super) fn by_use(count: usize, units: usize) -> Slots {
+        let slot = || Slot { content: Content::Nothing, holders: 0, spare: None };
+        Slots {
+            slots: (0..count).map(|_| slot()).collect(),
+            wanted: VecDeque::new(),
+            follows: None,
+            last: 0,
+            uses: vec![0; units],
+            used: 0,
+        }
+    }
+
+    /// Two slots for `streamed` units of `units`, which come in turn.
+    pub(super) fn in_turn(units: usize, streamed: &[usize]) -> Slots {
+        let mut slots = Slots::by_use(2, units);
+        slots.take_turns(streamed);
+        slots
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// From now on these units come in turn, in ascending order.
+    pub(super) fn take_turns(&mut self, streamed: &[usize]) {
+        let first = streamed.first().copied().unwrap_or(0);
+        let after = |unit: usize| streamed.iter().copied().find(|&other| other > unit).unwrap_or(first);
+        self.follows = Some((0..self.uses.len()).map(after).collect());
+        // What is first is expected before anybody has asked.
+        self.last = self.uses.len() - 1;
+    }
+
+    /// Somebody wants to multiply with `unit`, now or, while the answer is to wait, as soon as it is there.
+    pub(super) fn ask(&mut self, unit: usize) -> Answer {
+        self.last = unit;
+        let at = self.slots.iter().position(|slot| match slot.content {
+            Content::Ready(held, _) | Content::Reading(held) | Content::Failed(held, _) => held == unit,
+            Content::Nothing => false,
+        });
+        let Some(at) = at else {
+            self.want(unit);
+            return Answer::Wait;
+        };
+        let slot = &mut self.slots[at];
+        match std::mem::replace(&mut slot.content, Content::Nothing) {
+            Content::Ready(_, buffer) => {
+                slot.content = Content::Ready(unit, Arc::clone(&buffer));
+                slot.holders += 1;
+                self.wanted.retain(|&other| other != unit);
+                self.count(unit);
+                Answer::Ready(at, buffer)
+            }
+            // Whoever asks again makes it be read again: the device may be back.
+            Content::Failed(_, error) => {
+                // What was to be used after it is not wanted any more. Who still waits asks again.
+                self.wanted.clear();
+                Answer::Failed(error)
+            }
+            content => {
+                slot.content = content;
+                Answer::Wait
+            }
+        }
+    }
+
+    /// Has `unit` read without waiting for it.
+    pub(super) fn want(&mut self, unit: usize) {
+        let is_there = self.slots.iter().any(|slot| match slot.content {
+            Content::Ready(held, _) | Content::Reading(held) => held == unit,
+            _ => false,
+        });
+        if !is_there && !self.wanted.contains(&unit) {
+            self.wanted.push_back(unit);
+        }
+    }
+
+    /// Whoever held `slot` is done with it.
+    pub(super) fn release(&mut self, slot: usize) {
+        self.slots[slot].holders -= 1;
+    }
+
+    /// What a reader does next, if there is anything.
+    pub(super) fn next_order(&mut self) -> Option<Order> {
+        let expected = self.expected();
+        let unread = |unit: &usize| {
+            !self.slots.iter().any(|slot| match &slot.content {
+                Content::Ready(held, _) | Content::Reading(held) | Content::Failed(held, _) => held == unit,
+                Content::Nothing => false,
+            })
+        };
+        let unit = self.wanted.iter().chain(&expected).copied().find(unread)?;
+        let slot = self.victim(&expected)?;
+        let Slot { content, spare, .. } = &mut self.slots[slot];
+        let buffer = match std::mem::replace(content, Content::Reading(unit)) {
+            // Nobody holds it, so nobody else has the buffer.
+            Content::Ready(_, buffer) => Arc::into_inner(buffer),
+            _ => spare.take(),
+        };
+        Some(Order { slot, unit, buffer })
+    }
+
+    /// The unit of an order was read, or was not.
+    pub(super) fn finish(
+        &mut self,
+        slot: usize,
+        unit: usize,
+        outcome: Result<Buffer, (Option<Buffer>, Error)>,
+    ) {
+        let slot = &mut self.slots[slot];
+        slot.content = match outcome {
+            Ok(buffer) => Content::Ready(unit, Arc::new(buffer)),
+            Err((buffer, error)) => {
+                slot.spare = buffer;
+                Content::Failed(unit, error)
+            }
+        };
+    }
+
+    /// What comes next in turn, as much of it as there are slots that nobody holds or waits for.
+    fn expected(&self) -> Vec<usize> {
+        let Some(follows) = &self.follows else { return Vec::new() };
+        let free = self.slots.iter().filter(|slot| slot.holders == 0).count();
+        let free = free.saturating_sub(self.wanted.len());
+        std::iter::successors(Some(follows[self.last]), |&unit| Some(follows[unit])).take(free).collect()
+    }
+
+    /// The slot whose unit is missed least: nobody holds or wants it.
+    fn victim(&self, expected: &[usize]) -> Option<usize> {
+        let worth = |slot: &Slot| match &slot.content {
+            _ if slot.holders > 0 => None,
+            Content::Nothing => Some(0),
+            Content::Failed(unit, _) if !self.wanted.contains(unit) => Some(0),
+            Content::Ready(unit, _) if !expected.contains(unit) && !self.wanted.contains(unit) => {
+                Some(1 + self.uses[*unit])
+            }
+            _ => None,
+        };
+        let worths = self.slots.iter().enumerate().filter_map(|(at, slot)| Some((worth(slot)?, at)));
+        worths.min().map(|(_, at)| at)
+    }
+
+    fn count(&mut self, unit: usize) {
+        self.uses[unit] += 2;
+        self.used += 1;
+        if self.used >= HALF_LIFE * self.slots.len() {
+            self.used = 0;
+            self.uses.iter_mut().for_each(|uses| *uses /= 2);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Reads whatever is to be read. Returns the units in order.
+    fn read_all(slots: &mut Slots) -> Vec<usize> {
+        let mut read = Vec::new();
+        while let Some(Order { slot, unit, buffer }) = slots.next_order() {
+            let buffer = buffer.unwrap_or_else(|| Buffer::map_anon(1).unwrap());
+            slots.finish(slot, unit, Ok(buffer));
+            read.push(unit);
+        }
+        read
+    }
+
+    /// Asks for a unit that must be there.
+    fn take(slots: &mut Slots, unit: usize) -> usize {
+        match slots.ask(unit) {
+            Answer::Ready(slot, _) => slot,
+            other => panic!("{unit}: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn layers_are_read_ahead_in_turn_and_round() {
+        let mut slots = Slots::in_turn(6, &[1, 3, 5]);
+        assert_eq!(read_all(&mut slots), [1, 3]);
+        let held = take(&mut slots, 1);
+        // One slot is held, the other has what comes next.
+        assert!(read_all(&mut slots).is_empty());
+        slots.release(held);
+        assert_eq!(read_all(&mut slots), [5]);
+        let held = take(&mut slots, 3);
+        slots.release(held);
+        assert_eq!(read_all(&mut slots), [1]);
+        // Another pass begins in the middle.
+        let held = take(&mut slots, 5);
+        slots.release(held);
+        assert_eq!(read_all(&mut slots), [3]);
+        assert!(matches!(slots.ask(5), Answer::Wait));
+        assert_eq!(read_all(&mut slots), [5]);
+    }
+
+    #[test]
+    fn what_is_wanted_comes_before_what_is_expected() {
+        let mut slots = Slots::in_turn(6, &[0, 1, 2, 3, 4, 5]);
+        assert_eq!(read_all(&mut slots), [0, 1]);
+        assert!(matches!(slots.ask(4), Answer::Wait));
+        assert_eq!(read_all(&mut slots), [4, 5]);
+        let first = take(&mut slots, 4);
+        // A second pass: the unit that is held stays.
+        assert!(matches!(slots.ask(1), Answer::Wait));
+        assert_eq!(read_all(&mut slots), [1]);
+        let second = take(&mut slots, 1);
+        assert!(matches!(slots.ask(2), Answer::Wait));
+        assert!(read_all(&mut slots).is_empty());
+        slots.release(first);
+        slots.release(second);
+        assert_eq!(read_all(&mut slots), [2, 3]);
+    }
+
+    #[test]
+    fn experts_that_are_used_most_stay() {
+        let mut slots = Slots::by_use(3, 10);
+        let mut use_one = |unit: usize| {
+            let was_there = match slots.ask(unit) {
+                Answer::Ready(slot, _) => {
+                    slots.release(slot);
+                    return true;
+                }
+                Answer::Wait => read_all(&mut slots).is_empty(),
+                Answer::Failed(error) => panic!("{error}"),
+            };
+            let slot = take(&mut slots, unit);
+            slots.release(slot);
+            was_there
+        };
+        for _ in 0..3 {
+            use_one(1);
+            use_one(2);
+        }
+        for other in 3..9 {
+            assert!(!use_one(other));
+        }
+        assert!(use_one(1) && use_one(2));
+        // A text that turns to another matter: the old ones go in time.
+        for _ in 0..60 {
+            use_one(8);
+            use_one(9);
+            use_one(7);
+        }
+        assert!(use_one(7) && use_one(8) && use_one(9));
+        assert!(!use_one(1));
+    }
+
+    #[test]
+    fn several_at_once_fill_all_slots_and_what_fails_can_be_asked_again() {
+        let mut slots = Slots::by_use(2, 4);
+        slots.want(0);
+        slots.want(1);
+        slots.want(2);
+        assert_eq!(read_all(&mut slots), [0, 1]);
+        // Both wait for their user.
+        let (first, second) = (take(&mut slots, 0), take(&mut slots, 1));
+        assert!(read_all(&mut slots).is_empty());
+        slots.release(second);
+        let Some(Order { slot, unit: 2, buffer }) = slots.next_order() else { panic!("nothing to read") };
+        assert!(buffer.is_some());
+        slots.finish(slot, 2, Err((buffer, Error::NoCopy)));
+        assert!(matches!(slots.ask(2), Answer::Failed(Error::NoCopy)));
+        assert!(matches!(slots.ask(2), Answer::Wait));
+        assert_eq!(read_all(&mut slots), [2]);
+        slots.release(first);
+    }
+}
