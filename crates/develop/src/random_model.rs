@@ -15,6 +15,14 @@ pub(crate) struct Arguments {
     #[arg(long, value_parser = shape)]
     shape: &'static Shape,
 
+    /// So many layers instead of the shape's own: where the disk has no room for all of them
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    layers: Option<u64>,
+
+    /// How unevenly the experts of a mixture are visited: the router's rows shrink by this power of their rank
+    #[arg(long, value_name = "S", default_value_t = 0.0)]
+    routing_skew: f32,
+
     /// Number format of the matrices: one for all, or llama.cpp's mix q4_k_m
     #[arg(long = "type", value_name = "TYPE", default_value = "q4_k_m", value_parser = types)]
     types: Types,
@@ -30,6 +38,7 @@ Rows that are no whole number of blocks get another format, as llama.cpp chooses
 
 Examples:
   develop random-model qwen3-8b.gguf --shape qwen3-8b
+  develop random-model moe.gguf --shape qwen3-30b-a3b --layers 16 --routing-skew 0.4
   develop random-model q5_0.gguf --shape qwen2.5-0.5b --type q5_0 --tokenizer-from qwen.gguf";
 
 fn shape(name: &str) -> Result<&'static Shape, String> {
@@ -47,14 +56,16 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), String> {
     let tokenizer = arguments.tokenizer_from.as_deref().map(gguf::File::open).transpose().map_err(told)?;
     let tokenizer = tokenizer.as_ref().map(gguf::File::metadata);
     let mut percent = 0;
-    write_large(&arguments.file, arguments.shape, arguments.types, tokenizer, &mut |done, all| {
+    let mut progress = |done, all| {
         // A line every tenth.
         if done * 10 / all > percent {
             percent = done * 10 / all;
             eprintln!("{:3} % of {:.2} GB", 10 * percent, all as f64 / 1e9);
         }
-    })
-    .map_err(told)
+    };
+    let Arguments { file, shape, types, routing_skew, .. } = arguments;
+    let shape = arguments.layers.map_or_else(|| (*shape).clone(), |layers| shape.with_layers(layers));
+    write_large(file, &shape, *types, tokenizer, *routing_skew, &mut progress).map_err(told)
 }
 
 #[cfg(test)]
@@ -72,6 +83,8 @@ mod tests {
             shape: shape("smollm2-135m").unwrap(),
             types: types("q4_0").unwrap(),
             tokenizer_from: Some(other),
+            layers: None,
+            routing_skew: 0.0,
         };
         run(&arguments).unwrap();
         let file = gguf::File::open(&arguments.file).unwrap();

@@ -11,7 +11,7 @@ use gguf::{Array, Error, Metadata, TensorSpec, Value, Writer};
 use crate::{Random, TinyOptions, TokenizerKind, architecture_metadata, tensors, tokenizer};
 
 /// The measures of a published model.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Shape {
     /// What the shape is asked for by.
     pub name: &'static str,
@@ -29,6 +29,14 @@ pub struct Shape {
     tied: bool,
 }
 
+impl Shape {
+    /// The same with so many layers: where a disk has no room for all of them.
+    #[must_use]
+    pub fn with_layers(&self, layers: u64) -> Shape {
+        Shape { layers, ..self.clone() }
+    }
+}
+
 /// The shapes there are; figures from the models' `config.json`.
 #[rustfmt::skip]
 pub const SHAPES: &[Shape] = &[
@@ -40,6 +48,7 @@ pub const SHAPES: &[Shape] = &[
     Shape { name: "qwen2.5-1.5b",  architecture: "qwen2",    layers: 28, width: 1536, heads: 12, kv_heads: 2, head_dim: 128, feed_forward:  8960, experts: None,           vocabulary: 151_936, context: 32_768, rope_base: 1e6, tied: true },
     Shape { name: "llama-3.2-3b",  architecture: "llama",    layers: 28, width: 3072, heads: 24, kv_heads: 8, head_dim: 128, feed_forward:  8192, experts: None,           vocabulary: 128_256, context: 131_072, rope_base: 5e5, tied: true },
     Shape { name: "qwen3-8b",      architecture: "qwen3",    layers: 36, width: 4096, heads: 32, kv_heads: 8, head_dim: 128, feed_forward: 12288, experts: None,           vocabulary: 151_936, context: 40_960, rope_base: 1e6, tied: false },
+    Shape { name: "qwen3-14b",     architecture: "qwen3",    layers: 40, width: 5120, heads: 40, kv_heads: 8, head_dim: 128, feed_forward: 17408, experts: None,           vocabulary: 151_936, context: 40_960, rope_base: 1e6, tied: false },
     Shape { name: "llama-3.1-8b",  architecture: "llama",    layers: 32, width: 4096, heads: 32, kv_heads: 8, head_dim: 128, feed_forward: 14336, experts: None,           vocabulary: 128_256, context: 131_072, rope_base: 5e5, tied: false },
     Shape { name: "qwen3-30b-a3b", architecture: "qwen3moe", layers: 48, width: 2048, heads: 32, kv_heads: 4, head_dim: 128, feed_forward:   768, experts: Some((128, 8)), vocabulary: 151_936, context: 40_960, rope_base: 1e6, tied: false },
 ];
@@ -96,7 +105,9 @@ impl Types {
 }
 
 /// Writes a model. `tokenizer_from` is the metadata of a model whose tokenizer it gets; without one it gets a
-/// vocabulary of single bytes, filled up to the shape's size. `progress` is told bytes done and bytes in all.
+/// vocabulary of single bytes, filled up to the shape's size. In a mixture of experts, `routing_skew` makes some of them
+/// visited more often than others: the router's rows shrink by that power of their rank, which differs from layer to
+/// layer; with 0 all are as likely. `progress` is told bytes done and bytes in all.
 ///
 /// # Errors
 /// Those of the writer: the disk.
@@ -105,6 +116,7 @@ pub fn write_large(
     shape: &Shape,
     types: Types,
     tokenizer_from: Option<&Metadata>,
+    routing_skew: f32,
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<(), Error> {
     let (metadata, specs) = contents(shape, types, tokenizer_from);
@@ -112,13 +124,24 @@ pub fn write_large(
     let mut writer = Writer::create(path, &metadata, &specs)?;
     let (mut random, mut done) = (Random::new(1), 0);
     for spec in &specs {
-        for row in tensors::tensor_rows(spec, &mut random) {
+        let ranks = spec.name.contains("ffn_gate_inp").then(|| random.permutation(spec.shape[1] as usize));
+        for (index, mut row) in tensors::tensor_rows(spec, &mut random).enumerate() {
+            if let Some(ranks) = &ranks {
+                shrink(&mut row, (1.0 + ranks[index] as f32).powf(-routing_skew));
+            }
             writer.write(&row)?;
             done += row.len() as u64;
         }
         progress(done, all);
     }
     writer.finish()
+}
+
+/// Multiplies a row of plain floats.
+fn shrink(row: &mut [u8], factor: f32) {
+    for bytes in row.as_chunks_mut().0 {
+        *bytes = (f32::from_le_bytes(*bytes) * factor).to_le_bytes();
+    }
 }
 
 /// Metadata and tensors of such a model, as [`write_large`] writes them: enough to know what it asks of a device.

@@ -25,6 +25,15 @@ impl Random {
         (self.bits() >> 40) as f32 / (1 << 23) as f32 - 1.0
     }
 
+    /// The numbers below `count` in some order (Fisher and Yates).
+    pub fn permutation(&mut self, count: usize) -> Vec<usize> {
+        let mut numbers: Vec<usize> = (0..count).collect();
+        for last in (1..count).rev() {
+            numbers.swap(last, (self.bits() % (last as u64 + 1)) as usize);
+        }
+        numbers
+    }
+
     /// Any byte.
     pub fn byte(&mut self) -> u8 {
         (self.bits() >> 56) as u8

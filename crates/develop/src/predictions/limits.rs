@@ -1,6 +1,5 @@
 //! Verdicts: what a plan says of a memory limit, and what happens under it.
 
-use std::fs::File;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 

@@ -51,6 +51,10 @@ pub struct Streaming {
     pub buffer_bytes: usize,
     /// Whether reads leave the page cache aside. Where the file system refuses that, pages are dropped after reading.
     pub is_direct: bool,
+    /// Layers or experts that were computed with, and that were read for it, since this began.
+    pub used: u64,
+    /// See `used`; what is read ahead counts.
+    pub read: u64,
 }
 
 /// Bytes of one unit, at a place that direct reads can reach.
@@ -158,10 +162,13 @@ impl Streamer {
             true => Resident::Experts(self.shared.slots),
             false => Resident::Layers(self.shared.resident_layers.load(Ordering::Relaxed)),
         };
+        let state = self.shared.lock();
         Streaming {
             resident,
             buffer_bytes: self.shared.slots * self.shared.buffer_bytes,
             is_direct: self.shared.file.is_direct(),
+            used: state.slots.held,
+            read: state.slots.read,
         }
     }
 

@@ -64,6 +64,9 @@ pub(super) struct Slots {
     /// How often each was used lately.
     uses: Vec<u32>,
     used: usize,
+    /// Units that were held, and that were read, since the beginning.
+    pub(super) held: u64,
+    pub(super) read: u64,
 }
 
 impl Slots {
@@ -77,6 +80,8 @@ impl Slots {
             last: 0,
             uses: vec![0; units],
             used: 0,
+            held: 0,
+            read: 0,
         }
     }
 
@@ -116,6 +121,7 @@ impl Slots {
             Content::Ready(_, buffer) => {
                 slot.content = Content::Ready(unit, Arc::clone(&buffer));
                 slot.holders += 1;
+                self.held += 1;
                 self.wanted.retain(|&other| other != unit);
                 self.count(unit);
                 Answer::Ready(at, buffer)
@@ -160,6 +166,7 @@ impl Slots {
         };
         let unit = self.wanted.iter().chain(&expected).copied().find(unread)?;
         let slot = self.victim(&expected)?;
+        self.read += 1;
         let Slot { content, spare, .. } = &mut self.slots[slot];
         let buffer = match std::mem::replace(content, Content::Reading(unit)) {
             // Nobody holds it, so nobody else has the buffer.
