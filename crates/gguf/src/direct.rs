@@ -171,18 +171,23 @@ mod tests {
         (file, content)
     }
 
+    /// Directly if this file system can, and through the page cache, as if it could not.
     #[test]
     fn every_part_is_read_and_what_lies_behind_the_end_stays() {
         let (file, content) = written(3 * DIRECT_ALIGNMENT + 77);
         let direct = DirectFile::open(file.path()).unwrap();
-        assert_eq!((direct.len() as usize, direct.is_empty()), (content.len(), false));
-        let mut out = MmapMut::map_anon(4 * DIRECT_ALIGNMENT).unwrap();
-        direct.read_at(0, &mut out).unwrap();
-        assert_eq!(out[..content.len()], content);
-        direct.read_at(2 * DIRECT_ALIGNMENT as u64, &mut out[..DIRECT_ALIGNMENT]).unwrap();
-        assert_eq!(out[..DIRECT_ALIGNMENT], content[2 * DIRECT_ALIGNMENT..3 * DIRECT_ALIGNMENT]);
-        direct.drop_pages();
-        assert!(direct.check().is_ok());
+        let cached = File::open(file.path()).unwrap();
+        let cached = DirectFile { file: cached, path: file.path().to_owned(), is_direct: false, ..direct };
+        for read in [DirectFile::open(file.path()).unwrap(), cached] {
+            assert_eq!((read.len() as usize, read.is_empty()), (content.len(), false));
+            let mut out = MmapMut::map_anon(4 * DIRECT_ALIGNMENT).unwrap();
+            read.read_at(0, &mut out).unwrap();
+            assert_eq!(out[..content.len()], content);
+            read.read_at(2 * DIRECT_ALIGNMENT as u64, &mut out[..DIRECT_ALIGNMENT]).unwrap();
+            assert_eq!(out[..DIRECT_ALIGNMENT], content[2 * DIRECT_ALIGNMENT..3 * DIRECT_ALIGNMENT]);
+            read.drop_pages();
+            assert!(read.check().is_ok());
+        }
     }
 
     #[test]
