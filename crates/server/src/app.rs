@@ -1,6 +1,5 @@
 //! What every request is answered from.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 
@@ -12,6 +11,7 @@ use crate::limits::Limits;
 use crate::metrics::Metrics;
 use crate::models::Models;
 use crate::openai::records::Records;
+use crate::own::kept::Conversations;
 use crate::security::Access;
 
 /// The state of one server.
@@ -28,8 +28,8 @@ pub(crate) struct App {
     pub(crate) active: Arc<Active>,
     pub(crate) records: Records,
     pub(crate) metrics: Arc<Metrics>,
-    /// Where conversations and responses are kept, if they are.
-    pub(crate) data: Option<PathBuf>,
+    /// Where conversations are kept, if they are.
+    pub(crate) conversations: Option<Arc<Conversations>>,
     /// Rises with every change of a conversation.
     pub(crate) revision: AtomicU64,
     /// Answers that end now were cut off.

@@ -158,6 +158,7 @@ pub(crate) async fn guard(State(app): State<Arc<App>>, request: Request, next: N
         // The OpenAI client for browsers sends a dozen headers that describe it.
         let any = HeaderValue::from_static("authorization, *");
         headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, any);
+        headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static("etag"));
     } else {
         let policy = HeaderName::from_static("cross-origin-resource-policy");
         headers.insert(policy, HeaderValue::from_static("same-origin"));

@@ -22,6 +22,7 @@ use crate::listen::{Listen, Listener};
 use crate::metrics::Metrics;
 use crate::models::{ModelFile, Models};
 use crate::openai::records::Records;
+use crate::own::kept::Conversations;
 use crate::routes::router;
 use crate::security::Access;
 
@@ -88,7 +89,8 @@ impl Server {
         let limits = options.limits;
         let memory = options.keeping.budget.limit();
         let common = Common { context: options.context, kv_type: options.kv_type, memory };
-        let responses = options.data.as_ref().map(|data| data.join("responses"));
+        let within_data = |name| options.data.as_ref().map(|data| data.join(name));
+        let (responses, conversations) = (within_data("responses"), within_data("conversations"));
         let app = Arc::new(App {
             models: Arc::new(Models::new(options.models, options.keeping.budget)?),
             service: options.service,
@@ -99,7 +101,7 @@ impl Server {
             active: Arc::new(Active::default()),
             records: Records::new(responses, options.keeping.journal, limits.responses),
             metrics: Arc::new(Metrics::default()),
-            data: options.data,
+            conversations: conversations.map(|folder| Arc::new(Conversations::new(folder))),
             revision: AtomicU64::new(ids::random() >> 12),
             is_stopping: Arc::default(),
             limits,
@@ -117,7 +119,7 @@ impl Server {
         let addresses = listeners.iter().map(Listener::address).collect();
         let mut hidden = None;
         #[cfg(unix)]
-        match app.data.as_deref().map(Listener::bind_own) {
+        match options.data.as_deref().map(Listener::bind_own) {
             Some(Ok(listener)) => listeners.push(listener),
             Some(Err(error)) => hidden = Some(error),
             None => {}

@@ -2,5 +2,6 @@
 
 pub(crate) mod conversations;
 pub(crate) mod health;
+pub(crate) mod kept;
 pub(crate) mod requests;
 pub(crate) mod status;

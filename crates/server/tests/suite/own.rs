@@ -94,14 +94,14 @@ fn conversations_are_kept_replaced_listed_and_forgotten() {
         server.ask("PUT", &format!("/pouch/v1/conversations/{id}"), &[], document.to_string().as_bytes())
     };
     let document = json!({"id": "a-1", "title": "你好", "model": "tiny", "updated": 5, "messages": [{"role": "user", "content": "x"}], "settings": {"t": 1}});
-    assert_eq!(put("a-1", &document).json(), json!({"id": "a-1", "updated": 5}));
+    assert_eq!(put("a-1", &document).json(), json!({"id": "a-1", "updated": 5.0}));
     assert_eq!(server.get("/pouch/v1/conversations/a-1").json(), document);
-    assert_eq!(put("b_2", &json!({"title": "later", "updated": 9})).status, 200);
+    assert_eq!(put("b_2", &json!({"title": "later", "updated": 9.5})).status, 200);
     assert_eq!(
         list(),
         json!([
-            {"id": "b_2", "title": "later", "updated": 9, "model": null},
-            {"id": "a-1", "title": "你好", "updated": 5, "model": "tiny"},
+            {"id": "b_2", "title": "later", "updated": 9.5, "model": null},
+            {"id": "a-1", "title": "你好", "updated": 5.0, "model": "tiny"},
         ])
     );
     assert_eq!(put("a-1", &json!({"title": "new", "updated": 10})).status, 200);
@@ -115,6 +115,38 @@ fn conversations_are_kept_replaced_listed_and_forgotten() {
         assert!(response.json()["error"]["message"].is_string());
     }
     assert_eq!(put("c", &json!([1])).status, 400);
+}
+
+#[test]
+fn a_version_that_a_writer_has_not_seen_is_not_replaced() {
+    let server = Setup::new().start();
+    let put = |headers: &[(&str, &str)], title: &str| {
+        let document = json!({"title": title}).to_string();
+        server.ask("PUT", "/pouch/v1/conversations/a", headers, document.as_bytes())
+    };
+    let refused = |response: crate::support::Response| {
+        assert_eq!(
+            (response.status, &response.json()["error"]["code"]),
+            (412, &json!("conversation_changed"))
+        );
+    };
+    refused(put(&[("If-Match", "\"0\"")], "of nothing"));
+    let first = put(&[("If-None-Match", "*")], "first");
+    let tag = first.header("etag").unwrap();
+    assert_eq!(server.get("/pouch/v1/conversations/a").header("etag"), Some(tag));
+    refused(put(&[("If-None-Match", "*")], "again"));
+    let second = put(&[("If-Match", tag)], "second");
+    assert_eq!(second.status, 200);
+    refused(put(&[("If-Match", tag)], "third"));
+    assert_eq!(put(&[("If-Match", "\"\", *")], "no").status, 412);
+    for headers in
+        [&[("If-None-Match", tag)][..], &[("If-Match", "*")], &[("If-Match", tag), ("If-None-Match", "*")]]
+    {
+        assert_eq!(put(headers, "what is meant?").status, 400);
+    }
+    let now = server.get("/pouch/v1/conversations/a");
+    assert_eq!((&now.json()["title"], now.header("etag")), (&json!("second"), second.header("etag")));
+    assert_eq!(put(&[], "by force").status, 200);
 }
 
 #[test]
