@@ -6,7 +6,7 @@
 // Events: `change` (detail the document: more text, or another state) and `end` (the same, at the end).
 
 import * as api from './api.js';
-import { request, touch } from './conversation.js';
+import { request } from './conversation.js';
 
 const FOLLOW = 700; // ms between looks at a stored answer
 const PATIENCE = 40; // looks without any answer, seconds apart, before the server counts as gone
@@ -79,7 +79,6 @@ export class Answers extends EventTarget {
     );
     await run.ended;
     this.#running.delete(document.id);
-    touch(document);
     this.#changed('end', document);
     await save();
   }

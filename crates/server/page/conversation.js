@@ -1,6 +1,7 @@
 // A conversation as a document, and what may be done to it. Nothing here knows of the screen or the network.
 //
-// {id, title, model, settings: {system, temperature, top_p, max_tokens, seed}, messages, updated}, `updated` in seconds since 1970.
+// {id, title, model, settings: {system, temperature, top_p, max_tokens, seed}, messages, updated}, `updated` being when the user last said or
+// changed something, in seconds since 1970, to the millisecond: of two conversations of one second the later one is first.
 // A user's message: {role: 'user', content}. An answer: {role: 'assistant', content, thinking?, state, id?, error?, finish?, figures?}:
 // `state` is writing, done, stopped or failed; `id` is the server's, by which an unfinished answer is found again; `error` is
 // {kind, detail}; `finish` the reason as the API gives it; `figures` is {tokens, speed (tok/s), first (s)}.
@@ -13,7 +14,7 @@ export const newId = () =>
 
 export const create = (model, settings) => ({ id: newId(), title: '', model, settings: { ...settings }, messages: [], updated: 0 });
 
-export const touch = (document) => (document.updated = Math.floor(Date.now() / 1000));
+export const touch = (document) => (document.updated = Date.now() / 1000);
 
 /** The first line of the first message, cut at a word. */
 export function titleOf(text) {

@@ -16,6 +16,7 @@ export class Store extends EventTarget {
   #open = new Map(); // id -> document
   #saving = new Map(); // id -> {timer, busy, again, wait}
   #removed = new Set(); // deleted here: a late write must not bring them back
+  #changes = 0; // counts what was done to the list here
   #channel = new BroadcastChannel('pouch.conversations');
   #failing = false;
 
@@ -30,11 +31,21 @@ export class Store extends EventTarget {
 
   /** Reads the list, and with it whether the conversation on the screen changed elsewhere. */
   async refresh() {
-    const list = await api.conversations();
-    this.list = list.sort((a, b) => b.updated - a.updated);
-    this.#emit('list');
+    let changes;
+    let list;
+    do { // a list that was on its way meanwhile does not know of them
+      changes = this.#changes;
+      list = await api.conversations();
+    } while (changes !== this.#changes);
+    const unsaved = this.list.filter(({ id }) => this.#saving.has(id));
+    this.#show([...unsaved, ...list.filter(({ id }) => !this.#saving.has(id))]);
     const document = this.#open.get(this.watched);
     if (document) await this.#compare(document);
+  }
+
+  #show(list) {
+    this.list = list.sort((a, b) => b.updated - a.updated);
+    this.#emit('list');
   }
 
   async #compare(document) {
@@ -88,9 +99,8 @@ export class Store extends EventTarget {
   }
 
   #note({ id, title, model, updated }) {
-    this.list = [{ id, title, model, updated }, ...this.list.filter((entry) => entry.id !== id)];
-    this.list.sort((a, b) => b.updated - a.updated);
-    this.#emit('list');
+    this.#changes += 1;
+    this.#show([{ id, title, model, updated }, ...this.list.filter((entry) => entry.id !== id)]);
   }
 
   async #write(document, entry) {
@@ -122,6 +132,7 @@ export class Store extends EventTarget {
       this.#failing = false;
     } while (entry.again);
     this.#saving.delete(document.id);
+    this.#changes += 1;
     this.#channel.postMessage(document.id);
   }
 
@@ -148,8 +159,8 @@ export class Store extends EventTarget {
     }
     this.#saving.delete(id);
     this.#open.delete(id);
-    this.list = this.list.filter((listed) => listed.id !== id);
-    this.#emit('list');
+    this.#changes += 1;
+    this.#show(this.list.filter((listed) => listed.id !== id));
     this.#channel.postMessage(id);
     return document;
   }

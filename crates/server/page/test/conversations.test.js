@@ -18,11 +18,12 @@ test('a conversation is there again after a reload', () => onPage({}, async (pag
   await ask(page, 'code of the first');
   await begin(page);
   await ask(page, 'the second');
-  // The first one's last change may be written after the second one's first.
-  await eventually(async () => (await titles(page)).join() === 'the second,code of the first', 'not the latest first');
+  const order = ['the second', 'code of the first'];
+  assert.deepEqual(await titles(page), order, 'the latest question is not first');
   await eventually(() => saved(mock).length === 2 && saved(mock).every(({ messages }) => messages.at(-1).state === 'done'), 'not saved');
   await page.reload();
   await eventually(async () => (await page.locator('.question').allInnerTexts()).join().includes('the second'), 'not shown again');
+  assert.deepEqual(await titles(page), order, 'the server has the list in another order');
   await row(page, 'code of the first').getByRole('link').click();
   await lastReply(page).locator('figure').waitFor();
   assert.equal(await page.title(), 'code of the first · Pouch');
@@ -107,6 +108,7 @@ test('an answer goes on while another conversation is read, and is complete on r
   await row(page, 'slow story').getByText('being answered').waitFor();
   await ask(page, 'meanwhile');
   await eventually(() => saved(mock).every(({ messages }) => messages.at(-1).state === 'done'), 'not complete');
+  assert.deepEqual(await titles(page), ['meanwhile', 'slow story'], 'the end of an answer is no news of the reader');
   await row(page, 'slow story').getByRole('link').click();
   assert.match(await lastReply(page).locator('.prose').last().textContent(), /word1 .* word150\.$/);
   assert.equal(mock.requests.length, 2);

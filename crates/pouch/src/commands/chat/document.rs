@@ -91,7 +91,8 @@ impl Document {
             message["state"] = "done".into();
         }
         self.messages_mut().push(message);
-        self.touch();
+        let now = UNIX_EPOCH.elapsed().map_or(0.0, |since| since.as_millis() as f64 / 1e3);
+        self.0.insert("updated".to_owned(), now.into());
     }
 
     /// Adds what the user says and the answer to come.
@@ -102,18 +103,12 @@ impl Document {
 
     /// The last message, which is an answer to come or one that came.
     pub(super) fn answer(&mut self) -> &mut Value {
-        self.touch();
         self.messages_mut().last_mut().expect("asked for when something was said")
     }
 
     /// The name by which the server knows the answer that is still being written, or was when its asker went away.
     pub(super) fn unfinished(&self) -> Option<&str> {
         self.messages().last().filter(|last| last["state"] == "writing")?["id"].as_str()
-    }
-
-    fn touch(&mut self) {
-        let now = UNIX_EPOCH.elapsed().map_or(0, |since| since.as_secs());
-        self.0.insert("updated".to_owned(), now.into());
     }
 
     /// The request for the answer to come. `defaults` hold where the conversation's settings say nothing.

@@ -286,9 +286,9 @@ impl Talk for Shared {
         }
         let text = |heading: &Value, name: &str| heading[name].as_str().unwrap_or_default().to_owned();
         self.listed = headings.iter().map(|heading| text(heading, "id")).collect();
-        let now = UNIX_EPOCH.elapsed().map_or(0, |since| since.as_secs());
+        let now = UNIX_EPOCH.elapsed().map_or(0.0, |since| since.as_secs_f64());
         for (number, heading) in headings.iter().enumerate() {
-            let ago = units::ago(now.saturating_sub(heading["updated"].as_u64().unwrap_or(now)));
+            let ago = units::ago((now - heading["updated"].as_f64().unwrap_or(now)).max(0.0) as u64);
             let here = if text(heading, "id") == self.document.id() { ", this one" } else { "" };
             let title = match text(heading, "title") {
                 title if title.is_empty() => "(no title)".to_owned(),
