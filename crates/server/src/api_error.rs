@@ -82,6 +82,11 @@ impl ApiError {
         ApiError { status: StatusCode::SERVICE_UNAVAILABLE, ..error }
     }
 
+    /// What is to be stored cannot be.
+    pub(crate) fn not_stored(message: impl Into<String>) -> ApiError {
+        ApiError { status: StatusCode::INSUFFICIENT_STORAGE, ..ApiError::server("not_stored", message) }
+    }
+
     pub(crate) fn with_param(mut self, param: impl Into<String>) -> ApiError {
         self.detail.param = Some(param.into());
         self
@@ -90,6 +95,18 @@ impl ApiError {
     pub(crate) fn with_code(mut self, code: &'static str) -> ApiError {
         self.detail.code = Some(code);
         self
+    }
+
+    /// The whole answer as it goes over a connection that closes then, for where no framework writes it.
+    pub(crate) fn to_bytes(&self) -> Vec<u8> {
+        let body = serde_json::to_string(&self.body()).unwrap_or_default();
+        let retry = self.retry_after.map_or(String::new(), |seconds| format!("retry-after: {seconds}\r\n"));
+        let head = format!(
+            "HTTP/1.1 {}\r\ncontent-type: application/json\r\ncontent-length: {}\r\ncache-control: no-store\r\n{retry}connection: close\r\n\r\n",
+            self.status,
+            body.len()
+        );
+        (head + &body).into_bytes()
     }
 
     /// The body, for where it is sent inside a stream.
@@ -137,9 +154,7 @@ impl From<engine::Error> for ApiError {
                 ApiError::unavailable("insufficient_memory", message)
             }
             engine::Error::NotJournalled { .. } => {
-                let status = StatusCode::INSUFFICIENT_STORAGE;
-                let message = format!("{message}; free some space, or ask without `store`");
-                ApiError { status, ..ApiError::server("not_stored", message) }
+                ApiError::not_stored(format!("{message}; free some space, or ask without `store`"))
             }
             engine::Error::Stopped => ApiError::unavailable("server_stopping", message),
             _ => ApiError::server("engine_failed", message),

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use axum::http::StatusCode;
 use axum::{Extension, Router};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -14,6 +15,8 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::{Sleep, sleep};
 
+use crate::api_error::ApiError;
+use crate::broken::Worded;
 use crate::limits::Limits;
 use crate::listen::{Listener, Stream};
 
@@ -59,21 +62,24 @@ async fn serve(
     _place: OwnedSemaphorePermit,
     mut stop: watch::Receiver<bool>,
 ) {
-    let io = TokioIo::new(Patient { stream, time: limits.write_time, waiting: None });
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(limits.head_time)
-        .max_buf_size(limits.head.max(8 << 10))
-        .serve_connection(io, TowerToHyperService::new(router));
-    let mut connection = pin!(connection);
-    // How a connection ends is the client's affair.
-    tokio::select! {
-        _ = connection.as_mut() => {}
-        () = told(&mut stop) => {
-            connection.as_mut().graceful_shutdown();
-            let _ = connection.await;
+    let mut io = TokioIo::new(Worded::new(Patient { stream, time: limits.write_time, waiting: None }));
+    {
+        let connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(limits.head_time)
+            .max_buf_size(limits.head.max(8 << 10))
+            .serve_connection(&mut io, TowerToHyperService::new(router));
+        let mut connection = pin!(connection);
+        // How a connection ends is the client's affair.
+        tokio::select! {
+            _ = connection.as_mut() => {}
+            () = told(&mut stop) => {
+                connection.as_mut().graceful_shutdown();
+                let _ = connection.await;
+            }
         }
     }
+    io.into_inner().linger().await;
 }
 
 /// Waits until the server is to stop.
@@ -84,14 +90,10 @@ async fn told(stop: &mut watch::Receiver<bool>) {
 
 /// Says that there are too many connections.
 async fn refuse(mut stream: Box<dyn Stream>) {
-    const BODY: &str = r#"{"error":{"message":"too many connections","type":"rate_limit_error","param":null,"code":"too_many_connections"}}"#;
-    let head = format!(
-        "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nContent-Length: {}\r\nRetry-After: 1\r\nConnection: close\r\n\r\n",
-        BODY.len()
-    );
+    let mut error = ApiError::busy("too many connections").with_code("too_many_connections");
+    error.status = StatusCode::SERVICE_UNAVAILABLE;
     let say = async {
-        stream.write_all(head.as_bytes()).await?;
-        stream.write_all(BODY.as_bytes()).await?;
+        stream.write_all(&error.to_bytes()).await?;
         stream.shutdown().await
     };
     let _ = tokio::time::timeout(Duration::from_secs(1), say).await;
@@ -135,19 +137,6 @@ impl AsyncWrite for Patient {
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write(context, bytes);
         self.watch(written, context)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        slices: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.stream).poll_write_vectored(context, slices);
-        self.watch(written, context)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {

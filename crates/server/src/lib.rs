@@ -8,6 +8,7 @@
 mod api_error;
 mod app;
 mod body;
+mod broken;
 mod card;
 mod connections;
 mod embedding;

@@ -23,9 +23,11 @@ fn it_says_that_it_lives_and_what_it_does() {
     let server = Setup::new().start();
     assert_eq!(server.get("/health").json(), json!({"status": "ok"}));
     server.object("/v1/chat/completions", &chat("Hello", &json!({})));
+    // The answer is told before its session is gone.
+    let nobody = json!({"interactive": 0, "normal": 0, "background": 0});
+    server.wait_until("its end", |server| server.get("/pouch/v1/status").json()["running"] == nobody);
     let status = server.get("/pouch/v1/status").json();
     assert_eq!(status["models"][0]["id"], "tiny");
-    assert_eq!(status["running"], json!({"interactive": 0, "normal": 0, "background": 0}));
     assert!(status["memory_bytes"].as_u64().unwrap() > 0);
     assert_eq!(status["memory_limit_bytes"], Value::Null);
     assert_eq!(status["version"], env!("CARGO_PKG_VERSION"));
