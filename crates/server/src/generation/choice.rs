@@ -40,6 +40,8 @@ pub(crate) struct Usage {
     /// Of the prompt, how many were found computed.
     pub(crate) cached: usize,
     pub(crate) completion: usize,
+    /// Of these, how many were thoughts.
+    pub(crate) thoughts: usize,
     /// Of the last choice that ended.
     pub(crate) figures: Figures,
 }
@@ -76,6 +78,7 @@ impl Usage {
     pub(crate) fn add(&mut self, end: &End) {
         self.cached = self.cached.max(end.figures.reused_tokens.min(self.prompt));
         self.completion += end.figures.generated_tokens;
+        self.thoughts += end.thought_tokens;
         self.figures = end.figures;
     }
 }

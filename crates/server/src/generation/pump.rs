@@ -7,7 +7,7 @@ use engine::{EndReason, Figures, Update};
 use grammar::{Piece, ToolParser};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 
-use super::thinking::{Part, Thinking};
+use super::thinking::{Count, Part, Thinking};
 use crate::api_error::ApiError;
 use crate::metrics::Timer;
 use crate::models::Loaded;
@@ -57,6 +57,8 @@ pub(crate) struct Token {
 pub(crate) struct End {
     pub(crate) finish: Finish,
     pub(crate) figures: Figures,
+    /// Of the tokens, how many were thoughts.
+    pub(crate) thought_tokens: usize,
 }
 
 /// Why an answer is over.
@@ -77,6 +79,7 @@ pub(super) struct Translator {
     loaded: Arc<Loaded>,
     /// Of a model that thinks.
     thinking: Option<Thinking>,
+    thoughts: Option<Count>,
     parser: Option<ToolParser>,
     calls: usize,
     timer: Timer,
@@ -85,14 +88,16 @@ pub(super) struct Translator {
 }
 
 impl Translator {
+    /// `thinks` is whether the prompt has opened the thoughts, if the model thinks.
     pub(super) fn new(
         loaded: Arc<Loaded>,
-        thinking: Option<Thinking>,
+        thinks: Option<bool>,
         parser: Option<ToolParser>,
         timer: Timer,
         is_stopping: Arc<AtomicBool>,
     ) -> Translator {
-        Translator { loaded, thinking, parser, calls: 0, timer, is_stopping }
+        let (thinking, thoughts) = (thinks.map(Thinking::new), thinks.map(Count::new));
+        Translator { loaded, thinking, thoughts, parser, calls: 0, timer, is_stopping }
     }
 
     /// The events of one update. `true` if it is the last one.
@@ -101,6 +106,10 @@ impl Translator {
             Update::Prefilled { .. } | Update::Embedding(_) => false,
             Update::Tokens { text, tokens, choices } => {
                 self.timer.tokens(tokens.len());
+                if let Some(count) = &mut self.thoughts {
+                    let tokenizer = &self.loaded.model.tokenizer;
+                    tokens.iter().for_each(|token| count.push(&tokenizer.token_bytes(*token, true)));
+                }
                 let told: Vec<Token> = choices.iter().map(|choice| self.token(choice)).collect();
                 match (&mut self.thinking, &self.parser) {
                     (None, None) if text.is_empty() && told.is_empty() => {}
@@ -139,7 +148,8 @@ impl Translator {
                     Some(_) if self.calls > 0 => Finish::Calls,
                     Some(_) => Finish::Stop,
                 };
-                out.push(What::End(End { finish, figures }));
+                let thought_tokens = self.thoughts.as_ref().map_or(0, Count::tokens);
+                out.push(What::End(End { finish, figures, thought_tokens }));
                 true
             }
             Update::Failed(error) => {

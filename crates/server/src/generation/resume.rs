@@ -11,7 +11,6 @@ use super::ask::{Ask, Form, Tools};
 use super::form::{self, Held};
 use super::pump::Translator;
 use super::start::{Running, sink};
-use super::thinking::Thinking;
 use crate::api_error::ApiError;
 use crate::app::App;
 use crate::metrics::Timer;
@@ -88,13 +87,8 @@ pub(crate) async fn resume(app: &Arc<App>, recovered: Recovered) -> Result<(), A
 
     let (sender, updates) = unbounded_channel();
     let timer = Timer::start(Arc::clone(&app.metrics), class);
-    let translator = Translator::new(
-        Arc::clone(&loaded),
-        memo.thinks.map(Thinking::new),
-        parser,
-        timer,
-        Arc::clone(&app.is_stopping),
-    );
+    let translator =
+        Translator::new(Arc::clone(&loaded), memo.thinks, parser, timer, Arc::clone(&app.is_stopping));
     let model = Arc::clone(&loaded.model);
     let request = app.service.resume(model, recovered, class, constraint, memo.logprobs, sink(&sender, 0))?;
     drop(sender);

@@ -13,7 +13,6 @@ use super::form::Held;
 use super::prepare::prepare;
 use super::pump::{Event, Translator, pump};
 use super::resume::Memo;
-use super::thinking::Thinking;
 use crate::api_error::ApiError;
 use crate::app::App;
 use crate::ids;
@@ -119,7 +118,7 @@ pub(crate) async fn start(app: &Arc<App>, start: Start) -> Result<Answer, ApiErr
         let timer = Timer::start(Arc::clone(&app.metrics), ask.class);
         translators.push(Translator::new(
             Arc::clone(&loaded),
-            prepared.thinks.map(Thinking::new),
+            prepared.thinks,
             parser,
             timer,
             Arc::clone(&app.is_stopping),

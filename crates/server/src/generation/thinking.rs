@@ -141,6 +141,39 @@ impl Thinking {
     }
 }
 
+/// Counts the tokens of an answer's thoughts: from the opening tag, or the beginning where the prompt has opened them, to the closing
+/// one. The text of an answer lags behind its tokens, so tokens are followed by their own bytes.
+#[derive(Debug)]
+pub(super) struct Count {
+    thinking: Thinking,
+    /// Tokens until the thoughts are over.
+    seen: usize,
+    /// Whether these are thoughts.
+    is_thought: bool,
+}
+
+impl Count {
+    pub(super) fn new(is_open: bool) -> Count {
+        Count { thinking: Thinking::new(is_open), seen: 0, is_thought: is_open }
+    }
+
+    /// Takes the next token.
+    pub(super) fn push(&mut self, bytes: &[u8]) {
+        if matches!(self.thinking.stage, Stage::Before | Stage::Inside) {
+            // A character that is cut is no part of a tag.
+            let parts = self.thinking.push(&String::from_utf8_lossy(bytes));
+            self.seen += 1;
+            self.is_thought |= matches!(self.thinking.stage, Stage::Inside | Stage::Between)
+                || matches!(parts.first(), Some(Part::Thought(_)));
+        }
+    }
+
+    /// So far.
+    pub(super) fn tokens(&self) -> usize {
+        if self.is_thought { self.seen } else { 0 }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -189,6 +222,31 @@ mod tests {
         assert_eq!(thinking.push("b> four</think>"), [Part::Thought(" </b> four".to_owned())]);
         assert_eq!(thinking.push("five"), [Part::Text("five".to_owned())]);
         assert_eq!(thinking.push(" <think>"), [Part::Text(" <think>".to_owned())]);
+    }
+
+    #[test]
+    fn tokens_of_thoughts_are_those_up_to_the_closing_tag() {
+        for (is_open, tokens, expected) in [
+            (false, &["<think>", "\n", "hm", "\n", "</think>", "\n\n", "Yes", "."][..], 5),
+            (false, &["\n", "<th", "ink>", "a", "</", "thi", "nk", "> Yes", "</think>"], 8),
+            (false, &["<think>", "cut", " off", " </"], 4),
+            (false, &["<think>so</think>Yes", "."], 1),
+            (false, &["Yes", " <think>", "no", "</think>"], 0),
+            (false, &["\n", "<thi", "s"], 0),
+            (false, &["\n"], 0),
+            (true, &["hm", "</think>", "Yes", "</think>"], 2),
+            (true, &["hm"], 1),
+            (true, &[], 0),
+        ] {
+            let mut count = Count::new(is_open);
+            tokens.iter().for_each(|token| count.push(token.as_bytes()));
+            assert_eq!(count.tokens(), expected, "{tokens:?}");
+        }
+        // Characters that lie in several tokens.
+        let mut count = Count::new(false);
+        [&b"<think>"[..], b"\xe4\xbd", b"\xa0", b"</think>", b"\xe4", b"\xbd\xa0"]
+            .map(|token| count.push(token));
+        assert_eq!(count.tokens(), 4);
     }
 
     proptest! {

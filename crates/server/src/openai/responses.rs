@@ -207,7 +207,7 @@ pub(crate) fn choice_body(choice: &ToolChoice) -> Value {
 pub(super) fn usage_body(usage: &Usage) -> Value {
     json!({
         "input_tokens": usage.prompt, "input_tokens_details": {"cached_tokens": usage.cached},
-        "output_tokens": usage.completion, "output_tokens_details": {"reasoning_tokens": 0},
+        "output_tokens": usage.completion, "output_tokens_details": {"reasoning_tokens": usage.thoughts},
         "total_tokens": usage.prompt + usage.completion,
     })
 }

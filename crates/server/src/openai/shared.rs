@@ -76,6 +76,7 @@ pub(crate) struct PromptTokens {
 /// What is known of the answer's tokens.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct CompletionTokens {
+    /// Thoughts that came apart from the answer, their tags included.
     reasoning_tokens: usize,
     audio_tokens: usize,
     /// Guessed ahead and right.
@@ -93,7 +94,7 @@ impl From<&Usage> for UsageBody {
             total_tokens: usage.prompt + usage.completion,
             prompt_tokens_details: PromptTokens { cached_tokens: usage.cached, audio_tokens: 0 },
             completion_tokens_details: CompletionTokens {
-                reasoning_tokens: 0,
+                reasoning_tokens: usage.thoughts,
                 audio_tokens: 0,
                 accepted_prediction_tokens: drafts.accepted,
                 rejected_prediction_tokens: drafts.drafted - drafts.accepted,

@@ -28,22 +28,33 @@ fn an_answer_whose_prompt_opened_thoughts_begins_with_them() {
     let plain = plain.object("/v1/chat/completions", &chat("Hello", &body()));
     let text = plain["choices"][0]["message"]["content"].as_str().unwrap().trim().to_owned();
     assert!(!text.is_empty() && plain["choices"][0]["message"]["reasoning_content"].is_null());
+    let thoughts = |usage: &Value| usage["completion_tokens_details"]["reasoning_tokens"].clone();
+    assert_eq!(thoughts(&plain["usage"]), 0);
 
     let server = server(OPENS);
     let whole = server.object("/v1/chat/completions", &chat("Hello", &body()));
     let message = &whole["choices"][0]["message"];
     assert_eq!((&message["content"], &message["reasoning_content"]), (&json!(""), &json!(text)));
+    assert_eq!(thoughts(&whole["usage"]), 12);
 
     let events = server
         .post(
             "/v1/chat/completions",
-            &chat("Hello", &json!({"max_tokens": 12, "temperature": 0, "stream": true})),
+            &chat(
+                "Hello",
+                &json!({
+                    "max_tokens": 12, "temperature": 0, "n": 2, "stream": true, "stream_options": {"include_usage": true},
+                }),
+            ),
         )
         .events();
     let told = |name: &str| -> String {
-        events.iter().filter_map(|event| event["choices"][0]["delta"][name].as_str()).collect()
+        let of_first = events.iter().filter(|event| event["choices"][0]["index"] == 0);
+        of_first.filter_map(|event| event["choices"][0]["delta"][name].as_str()).collect()
     };
     assert_eq!((told("reasoning_content"), told("content")), (text.clone(), String::new()));
+    let usage = events.iter().map(|event| &event["usage"]).find(|usage| usage.is_object()).unwrap();
+    assert_eq!(thoughts(usage), 24, "of both answers");
 
     let ollama = server.object(
         "/api/chat",
@@ -57,6 +68,7 @@ fn an_answer_whose_prompt_opened_thoughts_begins_with_them() {
         server.object("/v1/responses", &json!({"input": "Hello", "max_output_tokens": 12, "temperature": 0}));
     let item = &response["output"][0];
     assert_eq!((&item["type"], &item["content"][0]["text"]), (&json!("reasoning"), &json!(text)));
+    assert_eq!(response["usage"]["output_tokens_details"]["reasoning_tokens"], 12);
 }
 
 #[test]
@@ -65,6 +77,7 @@ fn an_answer_without_thoughts_is_an_answer() {
     let whole = server.object("/v1/chat/completions", &chat("Hello", &body()));
     let message = &whole["choices"][0]["message"];
     assert!(!message["content"].as_str().unwrap().is_empty() && message["reasoning_content"].is_null());
+    assert_eq!(whole["usage"]["completion_tokens_details"]["reasoning_tokens"], 0);
 }
 
 #[test]
