@@ -216,7 +216,7 @@ impl Arguments {
 }
 
 /// The journal of stored answers, and those that an earlier server had begun. A folder that cannot be written to, or that
-/// another server uses, leaves only answers that do not outlive this one.
+/// another server uses, leaves requests to store an answer refused.
 fn journal(data: Option<&Path>, printer: &Printer) -> (Option<Journal>, Vec<Recovered>) {
     let Some(folder) = data else { return (None, Vec::new()) };
     match Journal::open(&folder.join("journal")) {
@@ -227,7 +227,7 @@ fn journal(data: Option<&Path>, printer: &Printer) -> (Option<Journal>, Vec<Reco
             (Some(journal), recovered)
         }
         Err(error) => {
-            printer.warning(&format!("stored answers will not survive a kill: {error}"));
+            printer.warning(&format!("no answers can be stored: {error}"));
             (None, Vec::new())
         }
     }

@@ -65,8 +65,16 @@ fn folders_that_are_none_are_told_and_answers_are_given() {
     let pouch = pouch.with("POUCH_CACHE", argument(&file)).with("POUCH_DATA", argument(&file));
     let served = Served::start(&pouch, &[]);
     assert_eq!(served.answer(&document(1)).unwrap(), undisturbed);
+    let stored = json!({"input": "short", "max_output_tokens": 5, "store": true});
+    match served.client.post("/v1/responses", &stored) {
+        Err(Error::Refused { status: 507, code, message }) => {
+            assert_eq!(code.as_deref(), Some("not_stored"));
+            assert!(message.contains("ask without `store`"), "{message}");
+        }
+        other => panic!("{other:?}"),
+    }
     let said = served.end();
-    assert!(said.contains("will not survive a kill"), "{said}");
+    assert!(said.contains("no answers can be stored"), "{said}");
     assert_eq!(fs::read_to_string(file).unwrap(), "no folder");
 }
 

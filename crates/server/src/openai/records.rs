@@ -287,9 +287,12 @@ impl Records {
     /// whatever happens to this process.
     ///
     /// # Errors
-    /// The disk does not take it; the journal has forgotten it then.
+    /// There is no journal; or the disk does not take it, and the journal has forgotten it then.
     pub(crate) async fn settle(&self, id: &str) -> Result<(), ApiError> {
-        let Some(journal) = self.journal.clone() else { return Ok(()) };
+        let Some(journal) = self.journal.clone() else {
+            let message = "this server's data folder cannot be written to, or another server uses it: ask without `store`";
+            return Err(ApiError::not_stored(message));
+        };
         let name = id.to_owned();
         let settled = tokio::task::spawn_blocking(move || journal.settle(&name)).await;
         let settled =
