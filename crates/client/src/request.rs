@@ -77,6 +77,24 @@ impl Client {
         self.whole(Method::PUT, path, Some(body), Some(PATIENCE))
     }
 
+    /// The JSON at a path, and what names its version (`ETag`), if the server names versions.
+    ///
+    /// # Errors
+    /// As for [`Client::get`].
+    pub fn get_version(&self, path: &str) -> Result<(Value, Option<String>), Error> {
+        self.whole_version(Method::GET, path, None, &[], Some(PATIENCE))
+    }
+
+    /// Puts a document in its place, over the version that `over` names alone, or over none at all. Returns what names the new version.
+    ///
+    /// # Errors
+    /// As for [`Client::get`]; [`Error::Refused`] with status 412 if another version is there.
+    pub fn put_version(&self, path: &str, body: &Value, over: Option<&str>) -> Result<Option<String>, Error> {
+        let condition = over.map_or(("if-none-match", "*"), |version| ("if-match", version));
+        let kept = self.whole_version(Method::PUT, path, Some(body), &[condition], Some(PATIENCE));
+        kept.map(|(_, version)| version)
+    }
+
     /// Asks for an answer that comes whole, however long it takes.
     ///
     /// # Errors
@@ -106,7 +124,8 @@ impl Client {
     /// # Errors
     /// As for [`Client::stream`].
     pub fn stream_until(&self, path: &str, body: &Value, stop: &Stop) -> Result<Events, Error> {
-        let answer = self.ask(Method::POST, path, Some(body), "text/event-stream", None, stop)?;
+        let answer =
+            self.ask(Method::POST, path, Some(body), &[("accept", "text/event-stream")], None, stop)?;
         let body = answer.into_body().into_reader();
         Ok(Events::new(Arc::clone(&self.address), stop.clone(), body))
     }
@@ -118,16 +137,30 @@ impl Client {
         body: Option<&Value>,
         patience: Option<Duration>,
     ) -> Result<Value, Error> {
-        let mut answer = self.ask(method, path, body, "application/json", patience, &Stop::new())?;
+        self.whole_version(method, path, body, &[], patience).map(|(value, _)| value)
+    }
+
+    fn whole_version(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+        headers: &[(&str, &str)],
+        patience: Option<Duration>,
+    ) -> Result<(Value, Option<String>), Error> {
+        let headers = [&[("accept", "application/json")], headers].concat();
+        let mut answer = self.ask(method, path, body, &headers, patience, &Stop::new())?;
+        let version = answer.headers().get("etag").and_then(|tag| tag.to_str().ok()).map(str::to_owned);
         let bytes = answer.body_mut().with_config().limit(MOST).read_to_vec();
         let bytes = bytes.map_err(|error| reading_failed(&self.address, error))?;
         if bytes.is_empty() {
-            return Ok(Value::Null);
+            return Ok((Value::Null, version));
         }
-        serde_json::from_slice(&bytes).map_err(|error| Error::NotUnderstood {
+        let value = serde_json::from_slice(&bytes).map_err(|error| Error::NotUnderstood {
             address: self.address.shown.clone(),
             reason: format!("it is not JSON: {error}"),
-        })
+        })?;
+        Ok((value, version))
     }
 
     /// Sends a request on a connection of its own and waits for the head of the answer.
@@ -136,16 +169,16 @@ impl Client {
         method: Method,
         path: &str,
         body: Option<&Value>,
-        accept: &str,
+        headers: &[(&str, &str)],
         patience: Option<Duration>,
         stop: &Stop,
     ) -> Result<Response<Body>, Error> {
         let agent = self.agent(patience);
         stop.watch(&agent)?;
-        let mut request = Request::builder()
-            .method(method)
-            .uri(format!("{}{path}", self.address.base))
-            .header("accept", accept);
+        let mut request = Request::builder().method(method).uri(format!("{}{path}", self.address.base));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
         if let Some(key) = &self.key {
             request = request.header("authorization", format!("Bearer {key}"));
         }

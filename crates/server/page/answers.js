@@ -9,8 +9,11 @@ import * as api from './api.js';
 import { request } from './conversation.js';
 
 const FOLLOW = 700; // ms between looks at a stored answer
+const NAMELESS = 40; // looks at an answer that has no name yet, before nobody counts as asking for it
+const LONG_AGO = 60; // s
 const PATIENCE = 40; // looks without any answer, seconds apart, before the server counts as gone
 const STOPPING = 'server_stopping'; // the server's code for what it will go on with after its next start
+const NOT_STORED = 'not_stored'; // nor begun: its disk is full, or not its own
 const INTERRUPTED = 'interrupted'; // our own code: nobody knows the rest of this answer
 
 export class Answers extends EventTarget {
@@ -100,7 +103,7 @@ export class Answers extends EventTarget {
     let first = 0;
     let last = 0;
     let usage = null;
-    for await (const chunk of api.chat(request(document), run.controller.signal)) {
+    for await (const chunk of this.#chat(request(document), run.controller.signal)) {
       if (!message.id && chunk.id) {
         message.id = chunk.id;
         this.#store.save(document, { now: true });
@@ -127,9 +130,20 @@ export class Answers extends EventTarget {
     }
   }
 
+  /** Asks for an answer that is stored; where the server can store none, for one that ends with this page. */
+  async *#chat(body, signal) {
+    try {
+      yield* api.chat(body, signal);
+    } catch (error) {
+      if (error.code !== NOT_STORED) throw error;
+      yield* api.chat({ ...body, store: false }, signal);
+    }
+  }
+
   async #follow(document, message, run) {
-    if (!message.id) throw new api.ApiError(404, '', INTERRUPTED);
     const { signal } = run.controller;
+    await this.#learnName(document, message, signal);
+    if (message.state !== 'writing') return;
     for (let failures = 0; ; ) {
       signal.throwIfAborted();
       try {
@@ -146,6 +160,23 @@ export class Answers extends EventTarget {
         this.#changed('change', document);
       }
       await pause(failures ? 1500 : FOLLOW, signal);
+    }
+  }
+
+  /** Whoever asked for an answer is told its name only when it begins: the name, or the answer, is in what they keep then. */
+  async #learnName(document, message, signal) {
+    const at = document.messages.indexOf(message);
+    for (let looks = 0; !message.id; looks += 1) {
+      const kept = await this.#store.read(document.id).catch(() => null);
+      const theirs = kept?.messages[at];
+      if (theirs && (theirs.id || theirs.state !== 'writing')) {
+        Object.assign(message, theirs);
+        return;
+      }
+      // One that was asked for long ago and has no name never began.
+      if (looks === NAMELESS || Date.now() / 1000 - document.updated > LONG_AGO) throw new api.ApiError(404, '', INTERRUPTED);
+      await pause(FOLLOW, signal);
+      signal.throwIfAborted();
     }
   }
 

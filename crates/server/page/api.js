@@ -48,10 +48,10 @@ async function refusal(response) {
   return new ApiError(response.status, message, code);
 }
 
-async function request(method, path, { body, signal, keepalive = false } = {}) {
+async function request(method, path, { body, signal, keepalive = false, headers: more } = {}) {
   for (;;) {
     const key = sessionStorage.getItem(KEY);
-    const headers = {};
+    const headers = { ...more };
     if (key) headers.authorization = `Bearer ${key}`;
     if (body !== undefined) headers['content-type'] = 'application/json';
     let response;
@@ -75,8 +75,22 @@ export const models = async () => (await json('GET', '/v1/models')).data.map(({ 
 export const status = () => json('GET', '/pouch/v1/status');
 
 export const conversations = async () => (await json('GET', '/pouch/v1/conversations')).conversations;
-export const getConversation = (id) => json('GET', conversation(id));
-export const putConversation = (document, keepalive) => request('PUT', conversation(document.id), { body: document, keepalive });
+
+/** A conversation and the name of this version of it. */
+export async function getConversation(id) {
+  const response = await request('GET', conversation(id));
+  return [await response.json(), response.headers.get('etag')];
+}
+
+/**
+ * Keeps a conversation over the version of this name, null: over none, undefined: over whatever is there. Returns the new version's name;
+ * where another version is there by now nothing is kept, and it throws an ApiError of status 412.
+ */
+export async function putConversation(document, over, keepalive) {
+  const headers = over === undefined ? {} : over === null ? { 'if-none-match': '*' } : { 'if-match': over };
+  return (await request('PUT', conversation(document.id), { body: document, headers, keepalive })).headers.get('etag');
+}
+
 export const deleteConversation = (id) => request('DELETE', conversation(id));
 
 /** A stored answer, finished or not: the Responses API's object. */

@@ -234,6 +234,7 @@ answers.addEventListener('end', ({ detail }) => {
 });
 
 store.addEventListener('list', showList);
+store.addEventListener('merged', ({ detail }) => detail === current && show());
 store.addEventListener('trouble', ({ detail }) =>
   notify('save', detail.status === 0 ? t('notSaved') : told(detail), { alert: true, stays: true }));
 store.addEventListener('relief', () => notify('save', t('savedAgain')));

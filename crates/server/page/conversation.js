@@ -91,6 +91,42 @@ export function catchUp(document, later) {
   return true;
 }
 
+const text = JSON.stringify;
+
+/**
+ * Puts what was done here since `base` together with what others made of it, `theirs`; `base` is null where there was none. Where both
+ * changed a field ours holds; of the messages nothing is lost, and what was said here stands last. Messages that stay are the same objects.
+ */
+export function merge(document, base, theirs) {
+  const mine = document.messages;
+  const before = base?.messages ?? [];
+  const changed = mine.findIndex((message, at) => text(message) !== text(before[at]));
+  const same = changed < 0 ? mine.length : changed;
+  // What has become of a message that was there: itself, the same answer further on, or nothing.
+  const lasts = (old, at) => mine.some((message) => text(message) === text(old) || (old.id && message.id === old.id)) ||
+    (old.role === 'assistant' && !old.id && at === same && mine[at]?.role === 'assistant');
+  const gone = before.slice(same).filter((old, at) => !lasts(old, at + same));
+  const isGone = (message) => gone.some((old) => text(old) === text(message) || (old.id && old.id === message.id));
+  const ours = mine.slice(mine[same]?.role === 'assistant' ? Math.max(same - 1, 0) : same); // an answer goes with its question
+
+  let messages = (theirs.messages ?? []).filter((message) => !isGone(message));
+  const answer = ours.at(-1);
+  const there = messages.findIndex(({ id }) => id && id === answer?.id);
+  if (there >= 0) {
+    messages[there] = answer;
+  } else {
+    // The question may be there, with an answer to come that had no name yet.
+    const [question, open] = messages.slice(-2);
+    if (open && !open.id && open.state !== 'done' && ours.length > 0 && text(ours[0]) === text(question)) messages.splice(-2);
+    messages.push(...ours);
+  }
+  messages = messages.map((message) => mine.find((own) => own === message || text(own) === text(message)) ?? message);
+  mine.splice(0, mine.length, ...messages);
+  for (const [name, value] of Object.entries(theirs)) {
+    if (name !== 'messages' && text(document[name]) === text(base?.[name])) document[name] = value;
+  }
+}
+
 const essence = ({ title, model, settings, messages }) =>
   JSON.stringify([title, model, Object.entries(settings ?? {}).sort(), messages.map(({ role, content, state }) => [role, content, state])]);
 

@@ -12,13 +12,13 @@ use crate::support::{Pouch, Ran};
 const GREEDY: [&str; 4] = ["-n", "6", "--temperature", "0"];
 
 /// A server of a tiny model; ends with the test.
-struct Served {
-    pouch: Pouch,
+pub(crate) struct Served {
+    pub(crate) pouch: Pouch,
     server: Option<Child>,
 }
 
 impl Served {
-    fn new() -> Served {
+    pub(crate) fn new() -> Served {
         let pouch = Pouch::new();
         pouch.write_model_with("tiny.gguf", |options| options.context = 8192);
         let mut served = Served { pouch, server: None };
@@ -37,7 +37,7 @@ impl Served {
         server.wait().unwrap();
     }
 
-    fn client(&self) -> Client {
+    pub(crate) fn client(&self) -> Client {
         Client::at(&format!("unix:{}", self.pouch.path("data/pouch.sock").display())).unwrap()
     }
 
@@ -57,10 +57,26 @@ impl Served {
     }
 
     /// The one conversation.
-    fn only(&self) -> Value {
+    pub(crate) fn only(&self) -> Value {
         let mut kept = self.kept();
         assert_eq!(kept.len(), 1);
         kept.remove(0)
+    }
+
+    /// Waits until some of an answer has come.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn wait_for_an_answer(&self) {
+        let name = loop {
+            let requests = self.client().get("/pouch/v1/requests").unwrap();
+            match requests["requests"][0].as_str() {
+                Some(name) => break name.to_owned(),
+                None => std::thread::yield_now(),
+            }
+        };
+        let path = format!("/v1/responses/{name}");
+        while self.client().get(&path).unwrap()["output"][0]["content"][0]["text"].is_null() {
+            std::thread::yield_now();
+        }
     }
 
     /// A chat that goes on while the test does something.
@@ -106,7 +122,7 @@ impl Talk {
     }
 }
 
-fn roles(conversation: &Value) -> Vec<&str> {
+pub(crate) fn roles(conversation: &Value) -> Vec<&str> {
     conversation["messages"]
         .as_array()
         .unwrap()
@@ -196,6 +212,33 @@ fn what_is_said_elsewhere_meanwhile_is_taken_over() {
     let conversation = served.only();
     assert_eq!(conversation["messages"][3]["content"], "indeed");
     assert_eq!(roles(&conversation).len(), 6);
+}
+
+#[test]
+fn what_is_written_in_the_middle_of_an_answer_is_not_lost() {
+    let served = Served::new();
+    let mut talk = served.talk(&["-n", "8000", "--temperature", "0"]);
+    talk.say("one");
+    talk.some();
+    // As somebody writes it who has read it before the question was there, and does not look again.
+    let mut document = served.only();
+    document["title"] = "theirs".into();
+    document["messages"] = json!([
+        {"role": "user", "content": "by hand"}, {"role": "assistant", "content": "indeed", "state": "done"},
+    ]);
+    let path = format!("/pouch/v1/conversations/{}", document["id"].as_str().unwrap());
+    served.client().put(&path, &document).unwrap();
+    signal(&talk.child, "INT");
+    let (code, told) = talk.end();
+    assert_eq!(code, Some(0), "{told}");
+    let conversation = served.only();
+    let said = conversation["messages"].as_array().unwrap();
+    let contents: Vec<&str> = said[..3].iter().map(|message| message["content"].as_str().unwrap()).collect();
+    assert_eq!(contents, ["by hand", "indeed", "one"], "{conversation}");
+    assert_eq!(
+        (said.len(), &said[3]["state"], &conversation["title"]),
+        (4, &json!("stopped"), &json!("theirs"))
+    );
 }
 
 #[test]

@@ -24,6 +24,16 @@ test('an answer streams, with its figures at the end', () => onPage({ device: PH
   assert.deepEqual(body.messages, [{ role: 'user', content: 'slow story' }]);
 }));
 
+test('where no answer can be stored it is asked for without', () => onPage({ mock: { full: true } }, async (page, mock) => {
+  await ask(page, 'hello');
+  assert.equal(await prose(page).textContent(), 'You said: hello.');
+  assert.deepEqual(mock.requests.map(({ store }) => store), [true, false]);
+  await say(page, 'slow story');
+  await eventually(async () => /word3/.test(await prose(page).textContent()), 'no words');
+  await page.locator('#stop').click();
+  await lastReply(page).getByText('Stopped').waitFor();
+}));
+
 test('the whole conversation is sent along', () => onPage({}, async (page, mock) => {
   await ask(page, 'one');
   await ask(page, 'two');

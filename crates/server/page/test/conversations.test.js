@@ -153,6 +153,80 @@ test('what is said elsewhere appears, an answer being written there is followed,
   assert.equal(await page.locator('.notice').count(), 0);
 }));
 
+test('what somebody else writes in the same moment is not lost', () => onPage({}, async (page, mock) => {
+  await ask(page, 'hello');
+  await eventually(() => saved(mock)[0].messages.at(-1).state === 'done', 'not saved');
+  await say(page, 'slow story');
+  await eventually(async () => /word3/.test(await lastReply(page).textContent()), 'no words');
+  // Straight to the server, by somebody who has not seen the second question.
+  const [now] = saved(mock);
+  const theirs = [message('user', 'from elsewhere'), message('assistant', 'indeed')];
+  mock.conversations.set(now.id, { ...now, title: 'Theirs', messages: [...now.messages.slice(0, 2), ...theirs] });
+  await settled(page);
+  await eventually(() => saved(mock)[0].messages.length === 6, 'not put together');
+  const [{ title, messages }] = saved(mock);
+  assert.deepEqual(messages.slice(0, 5).map(({ content }) => content), ['hello', 'You said: hello.', 'from elsewhere', 'indeed', 'slow story']);
+  assert.deepEqual([title, messages[5].state], ['Theirs', 'done']);
+  assert.match(messages[5].content, /word150\.$/);
+  await page.locator('.question').getByText('from elsewhere').waitFor();
+  assert.equal(await page.locator('.reply').count(), 3);
+}));
+
+test('what two did to a conversation is put together', () => onPage({}, async (page) => {
+  const one = ['one', '1', '1.'];
+  const two = ['two', '2', '2.'];
+  const ours = (id, content) => ['ours', id, content];
+  const cases = [
+    // Both went on.
+    [[one], [one, ours('', '')], [one, two], [one, two, ours('', '')]],
+    [[one, ours('3', '')], [one, ours('3', '3.')], [one, ours('3', ''), two], [one, ours('3', '3.'), two]],
+    // They wrote what they had read before our question was kept, or named.
+    [[one, ours('3', '')], [one, ours('3', '3.')], [one, two], [one, two, ours('3', '3.')]],
+    [[one, ours('', '')], [one, ours('3', '3.')], [one, ours('', '')], [one, ours('3', '3.')]],
+    // We changed a question; meanwhile they have kept the answer to the one before, or gone on.
+    [[one, two], [one, ours('', '')], [one, ['two', '2', '2!']], [one, ours('', '')]],
+    [[one], [ours('', '')], [one, two], [two, ours('', '')]],
+    [[], [ours('', '')], [two], [two, ours('', '')]],
+    [[one], [one], [one, two], [one, two]],
+  ];
+  const merged = await page.evaluate(async (cases) => {
+    const { merge } = await import('/conversation.js');
+    const conversation = (title, said) => ({
+      title,
+      messages: said.flatMap(([question, id, content]) =>
+        [{ role: 'user', content: question }, { role: 'assistant', content, state: content ? 'done' : 'writing', ...(id && { id }) }]),
+    });
+    return cases.map(([base, mine, theirs, expected]) => {
+      const document = conversation('t', mine);
+      const kept = [...document.messages];
+      merge(document, base.length > 0 ? conversation('t', base) : null, conversation('theirs', theirs));
+      const ours = conversation('theirs', expected);
+      return [JSON.stringify(document), JSON.stringify({ ...ours, title: base.length > 0 ? 'theirs' : 't' }), document.messages.at(-1).id !== kept.at(-1).id || document.messages.includes(kept.at(-1))];
+    });
+  }, cases);
+  for (const [at, [is, expected, isSame]] of merged.entries()) {
+    assert.equal(is, expected, `case ${at}`);
+    assert.ok(isSame, `case ${at}: the answer being written is another object`);
+  }
+}));
+
+test('an answer that has no name yet is waited for, not called interrupted', () => {
+  const [id, conversation] = kept('a', 'Alpha', message('user', 'x'), { role: 'assistant', content: '', state: 'writing' });
+  conversation.updated = Date.now() / 1000;
+  return onPage({ mock: { conversations: new Map([[id, conversation]]) }, hash: '#a' }, async (page, mock) => {
+    const looks = () => mock.log.filter((line) => line === 'GET /pouch/v1/conversations/a').length;
+    await eventually(() => looks() > 3, 'not looked for');
+    const answer = { text: 'It goes', status: 'in_progress', tokens: ['a', 'b'] };
+    mock.answers.set('chatcmpl-other', answer);
+    mock.conversations.set(id, { ...conversation, messages: [message('user', 'x'), { ...conversation.messages[1], id: 'chatcmpl-other' }] });
+    await eventually(async () => (await lastReply(page).textContent()).includes('It goes'), 'not followed');
+    Object.assign(answer, { text: 'It goes on.', status: 'completed' });
+    // Whoever asked has gone: who follows keeps the end.
+    await eventually(() => mock.conversations.get(id).messages[1].content === 'It goes on.', 'not kept');
+    assert.equal(mock.conversations.get(id).messages[1].state, 'done');
+  });
+});
+
 test('two tabs keep each other’s conversations, and a change elsewhere is told', () => onPage({}, async (page, mock, context) => {
   await ask(page, 'shared');
   const other = await context.newPage();

@@ -1,6 +1,7 @@
 // A small server that speaks the API the page uses, so that the page is tested without a model. It says what the last message asks for:
 // see `ANSWERS`. Like the real one it goes on writing a stored answer after the connection is gone, and keeps conversations.
 
+import { createHash } from 'node:crypto';
 import { createServer } from 'node:http';
 import { readFile } from 'node:fs/promises';
 import { extname, join, normalize } from 'node:path';
@@ -23,6 +24,7 @@ export class Mock {
   focused = []; // [id of the answer, whether it is looked at]
   key = null; // the API key wanted, if any
   down = false; // refuse conversations and answers, as a server that is starting again would
+  full = false; // answers cannot be stored
   pace = 4; // ms between tokens
   status = {
     models: ['qwen2.5-coder-0.5b', 'smollm2-135m'], decode_tok_s: 72.4, prefill_tok_s: 731, memory_bytes: 912e6,
@@ -73,7 +75,7 @@ export class Mock {
         this.focused.push([id, JSON.parse(body).focused]);
         return send(response, { id });
       }
-      case 'conversations': return this.#conversation(request.method, id, body, response);
+      case 'conversations': return this.#conversation(request, id, body, response);
       default: return refuse(response, 404, 'no such route', 'not_found');
     }
   }
@@ -87,7 +89,7 @@ export class Mock {
     response.end(data);
   }
 
-  #conversation(method, id, body, response) {
+  #conversation({ method, headers }, id, body, response) {
     if (this.down) return refuse(response, 503, 'starting', 'starting');
     if (!id) {
       const conversations = [...this.conversations.values()].map(({ title, model, updated, ...rest }) => ({ id: rest.id, title, model, updated }));
@@ -96,9 +98,12 @@ export class Mock {
     if (method === 'PUT') {
       const document = JSON.parse(body);
       if (document.id !== id) return refuse(response, 400, 'id differs', 'invalid_request_error');
+      const now = this.conversations.has(id) ? tag(this.conversations.get(id)) : null;
+      const isMeant = headers['if-match'] ? headers['if-match'] === now : !headers['if-none-match'] || now === null;
+      if (!isMeant) return refuse(response, 412, 'changed meanwhile', 'conversation_changed');
       this.conversations.set(id, document);
       this.status.conversations += 1;
-      return send(response, { id });
+      return send(response, { id }, { etag: tag(document) });
     }
     if (!this.conversations.has(id)) return refuse(response, 404, 'no such conversation', 'not_found');
     if (method === 'DELETE') {
@@ -106,7 +111,7 @@ export class Mock {
       this.status.conversations += 1;
       return send(response, {});
     }
-    return send(response, this.conversations.get(id));
+    return send(response, this.conversations.get(id), { etag: tag(this.conversations.get(id)) });
   }
 
   #response(id, verb, response) {
@@ -123,6 +128,7 @@ export class Mock {
 
   async #chat(body, response) {
     this.requests.push(body);
+    if (body.store && this.full) return refuse(response, 507, 'the disk is full', 'not_stored');
     const said = body.messages.at(-1).content;
     const { status = 200, error, text = `You said: ${said}.`, thinking, breaks, finish = 'stop', wait = 0 } =
       ANSWERS.find(([pattern]) => pattern.test(said))?.[1] ?? {};
@@ -168,8 +174,10 @@ async function read(request) {
   return Buffer.concat(parts).toString();
 }
 
-function send(response, value) {
-  response.writeHead(200, { 'content-type': 'application/json' });
+const tag = (document) => `"${createHash('sha256').update(JSON.stringify(document)).digest('hex')}"`;
+
+function send(response, value, headers = {}) {
+  response.writeHead(200, { 'content-type': 'application/json', ...headers });
   response.end(JSON.stringify(value));
 }
 

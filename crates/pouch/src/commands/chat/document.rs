@@ -77,6 +77,54 @@ impl Document {
         self.0["messages"].as_array().expect("made sure of by `new` and `of`")
     }
 
+    /// Puts what was done here since `base` together with what others made of it, `theirs`. Where both changed a field ours holds; of
+    /// the messages nothing is lost, and what was said here stands last.
+    pub(super) fn merge(&mut self, base: Option<&Document>, theirs: Document) {
+        let nothing = Document(Map::new());
+        let base = base.unwrap_or(&nothing);
+        let before = base.0.get("messages").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+        let same = self.messages().iter().zip(before).take_while(|(ours, before)| ours == before).count();
+        let lasts = |old: &Value| self.messages().iter().any(|message| is_same(message, old));
+        // An answer to come may have got its name meanwhile.
+        let named = self.messages().get(same).filter(|message| message["role"] == "assistant");
+        let named = usize::from(named.is_some() && before.get(same).is_some_and(|old| old["id"].is_null()));
+        let gone: Vec<&Value> = before.iter().skip(same + named).filter(|old| !lasts(old)).collect();
+        // An answer goes with its question.
+        let from = match self.messages().get(same) {
+            Some(message) if message["role"] == "assistant" => same.saturating_sub(1),
+            _ => same,
+        };
+        let ours = &self.messages()[from..];
+
+        let mut messages: Vec<Value> = theirs
+            .messages()
+            .iter()
+            .filter(|message| !gone.iter().any(|old| is_same(message, old)))
+            .cloned()
+            .collect();
+        let name = ours.last().and_then(|answer| answer["id"].as_str());
+        match messages.iter_mut().find(|message| name.is_some() && message["id"].as_str() == name) {
+            Some(answer) => ours.last().into_iter().for_each(|ours| *answer = ours.clone()),
+            None => {
+                // The question may be there, with an answer to come that had no name yet.
+                let is_open = |message: &Value| message["state"] != "done" && message["id"].is_null();
+                if let [.., question, answer] = messages.as_slice()
+                    && is_open(answer)
+                    && ours.first() == Some(question)
+                {
+                    messages.truncate(messages.len() - 2);
+                }
+                messages.extend_from_slice(ours);
+            }
+        }
+        for (name, value) in theirs.0 {
+            if self.0.get(&name) == base.0.get(&name) {
+                self.0.insert(name, value);
+            }
+        }
+        self.0.insert("messages".to_owned(), messages.into());
+    }
+
     fn messages_mut(&mut self) -> &mut Vec<Value> {
         self.0["messages"].as_array_mut().expect("made sure of by `new` and `of`")
     }
@@ -132,6 +180,11 @@ impl Document {
     }
 }
 
+/// Whether two messages are one: by what they say, or by the name that the server has for an answer.
+fn is_same(one: &Value, other: &Value) -> bool {
+    one == other || !one["id"].is_null() && one["id"] == other["id"]
+}
+
 /// The first line, cut at a word.
 fn title_of(text: &str) -> String {
     let line = text.trim().lines().next().unwrap_or_default().trim();
@@ -176,6 +229,53 @@ mod tests {
         assert_eq!((&request["temperature"], &request["max_tokens"]), (&json!(0.5), &json!(512)));
         assert_eq!((&request["system"], &request["model"]), (&Value::Null, &json!("tiny")));
         assert_eq!(document.title(), "one");
+    }
+
+    #[test]
+    fn what_two_did_to_a_conversation_is_put_together() {
+        let conversation = |title: &str, said: &[(&str, &str, &str)]| {
+            let messages = said.iter().flat_map(|(question, name, answer)| {
+                let state = if answer.is_empty() { "writing" } else { "done" };
+                let mut answer = json!({"role": "assistant", "content": answer, "state": state});
+                if !name.is_empty() {
+                    answer["id"] = (*name).into();
+                }
+                [json!({"role": "user", "content": question}), answer]
+            });
+            let messages: Vec<Value> = messages.collect();
+            Document::of(json!({"id": "a", "title": title, "messages": messages})).unwrap()
+        };
+        let (one, two) = (("one", "1", "1."), ("two", "2", "2."));
+        let ours = |name, answer| ("ours", name, answer);
+        for (base, mine, theirs, merged) in [
+            // Both went on.
+            (&[one][..], &[one, ours("", "")][..], &[one, two][..], &[one, two, ours("", "")][..]),
+            (
+                &[one, ours("3", "")],
+                &[one, ours("3", "3.")],
+                &[one, ours("3", ""), two],
+                &[one, ours("3", "3."), two],
+            ),
+            // They wrote what they had read before our question was kept, or named.
+            (&[one, ours("3", "")], &[one, ours("3", "3.")], &[one, two], &[one, two, ours("3", "3.")]),
+            (&[one, ours("", "")], &[one, ours("3", "3.")], &[one, ours("", "")], &[one, ours("3", "3.")]),
+            // We took our question back.
+            (&[one, ours("", "")], &[one], &[one, ours("", ""), two], &[one, two]),
+            // They went back to before.
+            (&[one, two], &[one, two, ours("3", "3.")], &[one], &[one, ours("3", "3.")]),
+            (&[], &[ours("", "")], &[two], &[two, ours("", "")]),
+            (&[one], &[one], &[one, two], &[one, two]),
+        ] {
+            let mut document = conversation("t", mine);
+            document.merge(Some(&conversation("t", base)), conversation("theirs", theirs));
+            assert_eq!(document, conversation("theirs", merged), "{mine:?} {theirs:?}");
+        }
+        let mut renamed = conversation("ours", &[one]);
+        renamed.merge(Some(&conversation("t", &[one])), conversation("theirs", &[one]));
+        assert_eq!(renamed.title(), "ours");
+        let mut new = conversation("ours", &[one]);
+        new.merge(None, conversation("theirs", &[two]));
+        assert_eq!(new, conversation("ours", &[two, one]));
     }
 
     #[test]

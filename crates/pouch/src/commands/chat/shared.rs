@@ -22,6 +22,9 @@ use crate::{interrupt, units};
 /// Between looks at an answer that somebody else asked for.
 const FOLLOW: Duration = Duration::from_millis(500);
 
+/// The status by which a server tells that somebody else has written another version.
+const CHANGED: u16 = 412;
+
 /// Conversations that a list shows.
 const LISTED: usize = 20;
 
@@ -34,8 +37,8 @@ pub(super) struct Shared {
     /// The model of new conversations.
     model: String,
     document: Document,
-    /// Whether the server has it.
-    is_kept: bool,
+    /// What the server was last seen to have of it, and the name of that version.
+    kept: Option<(Document, Option<String>)>,
     /// The ids of the list that was shown.
     listed: Vec<String>,
 }
@@ -50,7 +53,7 @@ impl Shared {
             client,
             settings,
             model,
-            is_kept: false,
+            kept: None,
             listed: Vec::new(),
         }
     }
@@ -59,17 +62,34 @@ impl Shared {
         format!("/pouch/v1/conversations/{}", client::segment(id))
     }
 
-    /// Has the server keep the conversation as it is.
+    /// Has the server keep the conversation as it is, put together with what others have made of it meanwhile.
     fn keep(&mut self) -> Result<(), Failure> {
-        let kept = self.client.put(&Shared::path(self.document.id()), &self.document.to_json());
-        self.is_kept |= kept.is_ok();
-        kept.map(|_| ()).map_err(|error| self.left(error))
+        let path = Shared::path(self.document.id());
+        loop {
+            match keep_over(&self.client, &self.document, &mut self.kept) {
+                Err(client::Error::Refused { status: CHANGED, .. }) => {}
+                kept => return kept.map_err(|error| self.left(error)),
+            }
+            self.kept = match self.client.get_version(&path) {
+                // Deleted meanwhile, it is kept again.
+                Err(client::Error::Refused { status: 404, .. }) => None,
+                Err(error) => return Err(self.left(error)),
+                Ok((value, version)) => {
+                    let theirs = Document::of(value);
+                    if let Some(theirs) = theirs.clone() {
+                        self.document.merge(self.kept.as_ref().map(|(base, _)| base), theirs);
+                    }
+                    // What is no conversation is replaced.
+                    Some((theirs.unwrap_or_else(|| self.document.clone()), version))
+                }
+            };
+        }
     }
 
     /// What an error of the client means for the conversation.
     fn left(&self, error: client::Error) -> Failure {
         let is_gone = matches!(error, client::Error::Unreachable { .. } | client::Error::CutOff { .. });
-        match is_gone && self.is_kept {
+        match is_gone && self.kept.is_some() {
             true => Failure::Left { error, id: self.document.id().to_owned() },
             false => error.into(),
         }
@@ -77,13 +97,14 @@ impl Shared {
 
     /// Takes over what has been said elsewhere since.
     fn catch_up(&mut self, printer: &Printer) -> Result<(), Failure> {
-        if !self.is_kept {
+        if self.kept.is_none() {
             return Ok(());
         }
-        match self.client.get(&Shared::path(self.document.id())) {
-            Ok(value) => {
+        match self.client.get_version(&Shared::path(self.document.id())) {
+            Ok((value, version)) => {
                 let before = self.document.messages().len();
                 if let Some(document) = Document::of(value) {
+                    self.kept = Some((document.clone(), version));
                     self.document = document;
                 }
                 self.wait_for_the_last_answer(printer)?;
@@ -96,6 +117,7 @@ impl Shared {
                 }
             }
             Err(client::Error::Refused { status: 404, .. }) => {
+                self.kept = None;
                 printer.note("the conversation was deleted elsewhere; it is kept again");
             }
             Err(error) => return Err(self.left(error)),
@@ -159,7 +181,7 @@ impl Shared {
                 *name.lock().unwrap_or_else(PoisonError::into_inner) = Some(id.to_owned());
                 self.document.answer()["id"] = id.into();
                 // The whole is kept at the end in any case.
-                let _ = self.client.put(&Shared::path(self.document.id()), &self.document.to_json());
+                let _ = keep_over(&self.client, &self.document, &mut self.kept);
             }))
         });
         let mut received = match received {
@@ -184,7 +206,7 @@ impl Shared {
             return self.keep();
         }
         let deleted = self.client.delete(&Shared::path(self.document.id()));
-        self.is_kept = false;
+        self.kept = None;
         deleted.map(|_| ()).map_err(|error| self.left(error))
     }
 
@@ -245,7 +267,7 @@ impl Talk for Shared {
         let system = self.document.settings().get("system").cloned();
         settings.extend(system.map(|system| ("system".to_owned(), system)));
         self.document = Document::new(self.document.model(), &settings);
-        self.is_kept = false;
+        self.kept = None;
         printer.note("a new conversation; the one before is kept");
     }
 
@@ -275,7 +297,7 @@ impl Talk for Shared {
             document.add(&message.role, &message.content);
         }
         self.document = document;
-        self.is_kept = false;
+        self.kept = None;
         Ok(messages.len())
     }
 
@@ -312,16 +334,16 @@ impl Talk for Shared {
             })?,
             _ => which.to_owned(),
         };
-        let value = self.client.get(&Shared::path(&id))?;
+        let (value, version) = self.client.get_version(&Shared::path(&id))?;
         let unreadable = || Failure::Usage(format!("{id} is no conversation of the page's"));
         let mut document = Document::of(value).ok_or_else(unreadable)?;
+        self.kept = Some((document.clone(), version));
         document.set(&self.settings);
         let model = self.named.as_ref().or(Some(&self.model).filter(|_| document.model().is_empty()));
         if let Some(model) = model {
             document.set_model(model);
         }
         self.document = document;
-        self.is_kept = true;
         self.wait_for_the_last_answer(printer)?;
         printer.note(&format!("{}, {} messages", self.document.title(), self.document.messages().len()));
         let last = self.document.messages().len().saturating_sub(2);
@@ -331,6 +353,18 @@ impl Talk for Shared {
         }
         Ok(())
     }
+}
+
+/// Has the server keep a conversation over the version of it that was last seen, or over none, and takes note of the new one.
+fn keep_over(
+    client: &Client,
+    document: &Document,
+    kept: &mut Option<(Document, Option<String>)>,
+) -> Result<(), client::Error> {
+    let over = kept.as_ref().and_then(|(_, version)| version.as_deref());
+    let version = client.put_version(&Shared::path(document.id()), &document.to_json(), over)?;
+    *kept = Some((document.clone(), version));
+    Ok(())
 }
 
 /// Takes what the server has of a stored answer into the message, as the page does.
