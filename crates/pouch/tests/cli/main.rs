@@ -22,3 +22,5 @@ mod share;
 mod soak;
 mod store;
 mod support;
+#[cfg(target_os = "linux")]
+mod terminal;
