@@ -1,7 +1,7 @@
 //! What a store and a journal are worth: `cargo run --release -p engine --example resume -- MODEL.gguf [TOKENS]`.
 //!
-//! Times the first token after a text of so many tokens, computed anew and with its pages from disk and from memory, and
-//! the decode speed of a session that is written down, beside one that is not.
+//! Times the first token after a text of so many tokens, computed anew and with its pages from a disk of which the system has nothing in
+//! memory (on Linux), from one that was just read, and from memory, and the decode speed of a session that is written down, beside one that is not.
 
 #![allow(clippy::print_stdout)]
 
@@ -47,11 +47,21 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     session.keep(&memory);
     memory.flush();
     println!("{count} tokens: computed in {:.0} ms", 1e3 * prefill);
+    let tell = |from: &str, seconds: f64| {
+        println!("from {from}: {:.1} ms, {:.0} times as fast", 1e3 * seconds, prefill / seconds);
+    };
+    #[cfg(target_os = "linux")]
+    tell(
+        "cold disk",
+        median(|| {
+            forget(&folder.path().join("pages"))?;
+            Ok::<f64, Box<dyn std::error::Error>>(resume(&mut engine, &state, &on_disk(0))?)
+        })?,
+    );
     let from_disk = median(|| resume(&mut engine, &state, &on_disk(0)))?;
     let from_memory = median(|| resume(&mut engine, &state, &memory))?;
-    for (from, seconds) in [("disk", from_disk), ("memory", from_memory)] {
-        println!("from {from}: {:.1} ms, {:.0} times as fast", 1e3 * seconds, prefill / seconds);
-    }
+    tell("disk", from_disk);
+    tell("memory", from_memory);
 
     let (journal, _) = Journal::open(&folder.path().join("journal"))?;
     journal.begin("session", &serde_json::Value::Null, &session.state());
@@ -80,6 +90,18 @@ fn first_token(engine: &mut Engine, session: &mut Session) -> Result<f64, engine
     Ok(start.elapsed().as_secs_f64())
 }
 
+/// Has the system forget what it has in memory of the files of a folder.
+#[cfg(target_os = "linux")]
+fn forget(folder: &Path) -> std::io::Result<()> {
+    for entry in std::fs::read_dir(folder)? {
+        let file = std::fs::File::open(entry?.path())?;
+        // What is not written yet is not forgotten.
+        file.sync_all()?;
+        rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed)?;
+    }
+    Ok(())
+}
+
 fn resume(engine: &mut Engine, state: &SessionState, store: &PageStore) -> Result<f64, engine::Error> {
     let start = Instant::now();
     let mut session = engine.restore(state.clone(), store)?;
@@ -106,7 +128,7 @@ fn decode(
     Ok(DECODED as f64 / start.elapsed().as_secs_f64())
 }
 
-fn median(mut measure: impl FnMut() -> Result<f64, engine::Error>) -> Result<f64, engine::Error> {
+fn median<E>(mut measure: impl FnMut() -> Result<f64, E>) -> Result<f64, E> {
     Ok(middle((0..ROUNDS).map(|_| measure()).collect::<Result<_, _>>()?))
 }
 

@@ -3,7 +3,9 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
-use engine::{Journal, Keeping, PageStore, Recovered, Service, ServiceOptions, StoreOptions};
+use engine::{
+    Journal, Keeping, PageStore, PolicyOptions, Recovered, Service, ServiceOptions, Sharing, StoreOptions,
+};
 use hub::{Folder, Hub, Reference};
 use model::Budget;
 use serde::Serialize;
@@ -68,12 +70,33 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "SIZE", value_parser = units::parse_bytes_or_none, default_value = "1GB", help_heading = MACHINE)]
     prefix_cache: u64,
 
+    /// By what requests share the machine: who is in a hurry, or fair shares, where nobody is put aside for a newcomer
+    #[arg(long, value_name = "POLICY", value_enum, default_value_t = Policy::Urgency, help_heading = MACHINE)]
+    policy: Policy,
+
     #[command(flatten, next_help_heading = MACHINE)]
     compute: Compute,
 
     /// Print one JSON object once it listens
     #[arg(long)]
     json: bool,
+}
+
+/// By what requests share the machine.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum Policy {
+    Urgency,
+    Fair,
+}
+
+impl From<Policy> for PolicyOptions {
+    fn from(policy: Policy) -> PolicyOptions {
+        let sharing = match policy {
+            Policy::Urgency => Sharing::Urgency,
+            Policy::Fair => Sharing::Fair,
+        };
+        PolicyOptions { sharing, ..PolicyOptions::default() }
+    }
 }
 
 const LISTENING: &str = "Listening";
@@ -136,8 +159,12 @@ pub(crate) fn run(arguments: Arguments, printer: &Printer) -> Result<(), Failure
     });
     let keeping = Keeping { budget, store: Some(store), journal };
     let threads = arguments.compute.threads.map(usize::from);
-    let service =
-        Service::start(ServiceOptions { threads, keeping: keeping.clone(), ..ServiceOptions::default() })?;
+    let service = Service::start(ServiceOptions {
+        threads,
+        keeping: keeping.clone(),
+        policy: arguments.policy.into(),
+        ..ServiceOptions::default()
+    })?;
     let names: Vec<String> = files.iter().map(|file| file.name.clone()).collect();
     let server = Server::start(Options {
         models: files,

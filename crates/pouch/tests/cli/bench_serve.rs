@@ -32,6 +32,7 @@ fn what_requests_wait_is_told_beside_another_engine() {
         "1",
         "--seed",
         "3",
+        "--fair",
         "--against",
         "other=./peer.sh",
         "--record",
@@ -41,7 +42,9 @@ fn what_requests_wait_is_told_beside_another_engine() {
     let loads = output["loads"].as_array().unwrap();
     let names: Vec<_> =
         loads.iter().map(|load| (load["load"].as_str().unwrap(), load["server"].as_str().unwrap())).collect();
-    let expected = ["idle", "busy", "burst", "mixed"].map(|load| [(load, "pouch"), (load, "other")]).concat();
+    let expected = ["idle", "busy", "burst", "mixed"]
+        .map(|load| [(load, "pouch"), (load, "pouch-fair"), (load, "other")])
+        .concat();
     assert_eq!(names, expected);
     for load in loads {
         let first = &load["classes"][0];
@@ -53,10 +56,14 @@ fn what_requests_wait_is_told_beside_another_engine() {
         );
     }
     let ratios = output["ratios"].as_array().unwrap();
-    assert_eq!(ratios.len(), 2);
+    assert_eq!(ratios.len(), 3);
     assert!(ratios.iter().all(|ratio| ratio["busy_by_idle_p99"].as_f64().unwrap() > 0.0), "{ratios:?}");
     let record = std::fs::read_to_string(pouch.path("record.csv")).unwrap();
     assert!(record.starts_with("date,cpu,") && record.lines().count() > 8, "{record}");
+    assert!(
+        record.contains(",pouch-fair,--threads 1 --context 9216 --prefix-cache 0 --policy fair,"),
+        "{record}"
+    );
 }
 
 #[test]

@@ -62,6 +62,10 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
 
+    /// Let the same arrive here with fair shares too: `pouch serve --policy fair`, told as pouch-fair
+    #[arg(long)]
+    fair: bool,
+
     /// Let the same arrive at another engine: a program with the options of llama-server
     #[arg(long, value_name = "[NAME=]PROGRAM")]
     against: Option<String>,
@@ -83,7 +87,8 @@ burst of questions; all classes at random. A busy machine says little: quote rat
 Examples:
   pouch bench-serve
   pouch bench-serve qwen2.5-0.5b --against llama.cpp=bin/llama-server --record record.csv
-  pouch bench-serve model.gguf --questions 50 --mixed 0 --json";
+  pouch bench-serve model.gguf --questions 50 --mixed 0 --json
+  pouch bench-serve qwen2.5-0.5b --fair";
 
 /// The first line of the record. Times are milliseconds.
 const COLUMNS: &str = "date,cpu,cores,isa,threads,model,pouch,server,flags,seed,load,class,asked,ended,\
@@ -93,7 +98,10 @@ pub(crate) fn run(arguments: Arguments, printer: &Printer) -> Result<(), Failure
     let mut record = arguments.record.as_deref().map(|path| Record::open(path, COLUMNS)).transpose()?;
     let path = models::fetch(&models::hub()?, &arguments.model, printer)?;
     let threads = arguments.threads.map_or_else(default_threads, usize::from);
-    let mut servers = vec![Server::own(threads)?];
+    let mut servers = vec![Server::own("pouch", threads, &[])?];
+    if arguments.fair {
+        servers.push(Server::own("pouch-fair", threads, &["--policy", "fair"])?);
+    }
     if let Some(program) = &arguments.against {
         let (name, program) = peer::named(program);
         servers.push(Server::peer(name, program, threads));

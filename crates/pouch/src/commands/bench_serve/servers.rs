@@ -49,14 +49,14 @@ pub(super) struct Running {
 }
 
 impl Server {
-    /// This program's.
-    pub(super) fn own(threads: usize) -> Result<Server, Failure> {
+    /// This program's, with options more.
+    pub(super) fn own(name: &str, threads: usize, more: &[&str]) -> Result<Server, Failure> {
         let program = std::env::current_exe()
             .map_err(|source| Failure::io("find this program at", Path::new("itself"), source))?;
         let flags =
             ["--threads", &threads.to_string(), "--context", &CONTEXT.to_string(), "--prefix-cache", "0"];
-        let flags = flags.map(str::to_owned).to_vec();
-        Ok(Server { name: "pouch".to_owned(), program, flags, kind: Kind::Own })
+        let flags = flags.iter().chain(more).map(|&flag| flag.to_owned()).collect();
+        Ok(Server { name: name.to_owned(), program, flags, kind: Kind::Own })
     }
 
     /// Another one.
