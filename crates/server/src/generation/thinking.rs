@@ -244,8 +244,9 @@ mod tests {
         }
         // Characters that lie in several tokens.
         let mut count = Count::new(false);
-        [&b"<think>"[..], b"\xe4\xbd", b"\xa0", b"</think>", b"\xe4", b"\xbd\xa0"]
-            .map(|token| count.push(token));
+        for token in [&b"<think>"[..], b"\xe4\xbd", b"\xa0", b"</think>", b"\xe4", b"\xbd\xa0"] {
+            count.push(token);
+        }
         assert_eq!(count.tokens(), 4);
     }
 
