@@ -23,6 +23,7 @@ mod session;
 mod speculation;
 mod stop;
 mod store;
+mod worker;
 
 pub use chat::{Conversation, load_messages, save_messages};
 pub use choices::Choice;

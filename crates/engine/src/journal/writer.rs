@@ -4,9 +4,9 @@ use std::collections::HashMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
+
+use crate::worker::{Desk, Worker};
 
 /// How often lines are handed to the system, which keeps them should the process be killed.
 const WRITE_EVERY: Duration = Duration::from_millis(100);
@@ -16,14 +16,7 @@ const SYNC_EVERY: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
 pub(super) struct Writer {
-    shared: Arc<Shared>,
-    thread: Option<JoinHandle<()>>,
-}
-
-#[derive(Debug, Default)]
-struct Shared {
-    queue: Mutex<Queue>,
-    changed: Condvar,
+    worker: Worker<Queue>,
 }
 
 #[derive(Debug, Default)]
@@ -34,7 +27,6 @@ struct Queue {
     is_urgent: bool,
     /// The thread has work in hand, or lines that are not forced to disk yet.
     is_busy: bool,
-    is_closed: bool,
 }
 
 /// A file and what is to be appended to it.
@@ -49,31 +41,22 @@ struct Pending {
     trouble: Option<String>,
 }
 
-impl Shared {
-    fn queue(&self) -> MutexGuard<'_, Queue> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
 impl Writer {
     /// For files in `folder`.
     pub(super) fn start(folder: &Path) -> io::Result<Writer> {
-        let shared = Arc::new(Shared::default());
-        let (theirs, folder) = (Arc::clone(&shared), folder.to_owned());
-        let thread = std::thread::Builder::new().name("pouch-journal".to_owned());
-        let thread = thread.spawn(move || Files { folder, open: HashMap::new() }.run(&theirs))?;
-        Ok(Writer { shared, thread: Some(thread) })
+        let files = Files { folder: folder.to_owned(), open: HashMap::new() };
+        Ok(Writer { worker: Worker::start("pouch-journal", move |desk| files.run(desk))? })
     }
 
     /// A file is there and has so many sound bytes.
     pub(super) fn know(&self, path: &Path, length: u64) {
         let file = Pending { length, wanted: length, forced: length, ..Pending::default() };
-        self.shared.queue().files.insert(path.to_owned(), file);
+        self.worker.queue().files.insert(path.to_owned(), file);
     }
 
     /// Has what `write` appends appended to the file, unless it is in trouble.
     pub(super) fn append(&self, path: &Path, is_urgent: bool, write: impl FnOnce(&mut Vec<u8>)) {
-        let mut queue = self.shared.queue();
+        let mut queue = self.worker.queue();
         if !queue.files.contains_key(path) {
             queue.files.insert(path.to_owned(), Pending::default());
         }
@@ -88,31 +71,31 @@ impl Writer {
         queue.is_busy = true;
         drop(queue);
         if wakes {
-            self.shared.changed.notify_all();
+            self.worker.tell();
         }
     }
 
     /// Removes the file, and what is to be appended to it.
     pub(super) fn remove(&self, path: &Path) {
-        let mut queue = self.shared.queue();
+        let mut queue = self.worker.queue();
         queue.files.remove(path);
         queue.removed.push(path.to_owned());
         (queue.is_urgent, queue.is_busy) = (true, true);
         drop(queue);
-        self.shared.changed.notify_all();
+        self.worker.tell();
     }
 
     /// Why nothing more is appended to the file, if so.
     pub(super) fn trouble(&self, path: &Path) -> Option<String> {
-        self.shared.queue().files.get(path)?.trouble.clone()
+        self.worker.queue().files.get(path)?.trouble.clone()
     }
 
     /// Waits until what was appended to the file so far is forced to disk. The error says why it cannot be.
     pub(super) fn settle(&self, path: &Path) -> Result<(), String> {
-        let mut queue = self.shared.queue();
+        let mut queue = self.worker.queue();
         let wanted = queue.files.get(path).map_or(0, |file| file.wanted);
         (queue.is_urgent, queue.is_busy) = (true, true);
-        self.shared.changed.notify_all();
+        self.worker.tell();
         loop {
             match queue.files.get(path) {
                 // Without lines to wait for, or removed meanwhile.
@@ -121,28 +104,17 @@ impl Writer {
                 Some(file) if file.forced >= wanted => return Ok(()),
                 Some(_) => {}
             }
-            queue = self.shared.changed.wait(queue).unwrap_or_else(PoisonError::into_inner);
+            queue = self.worker.wait(queue);
         }
     }
 
     /// Waits until nothing is to be written or forced to disk.
     pub(super) fn flush(&self) {
-        let mut queue = self.shared.queue();
+        let mut queue = self.worker.queue();
         while queue.is_busy {
             queue.is_urgent = true;
-            self.shared.changed.notify_all();
-            queue = self.shared.changed.wait(queue).unwrap_or_else(PoisonError::into_inner);
-        }
-    }
-}
-
-impl Drop for Writer {
-    fn drop(&mut self) {
-        self.flush();
-        self.shared.queue().is_closed = true;
-        self.shared.changed.notify_all();
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
+            self.worker.tell();
+            queue = self.worker.wait(queue);
         }
     }
 }
@@ -155,20 +127,18 @@ struct Files {
 }
 
 impl Files {
-    fn run(mut self, shared: &Shared) {
+    fn run(mut self, desk: &Desk<Queue>) {
         let mut synced = Instant::now();
-        let mut queue = shared.queue();
+        let mut queue = desk.queue();
         loop {
-            while !queue.is_busy && !queue.is_closed {
-                queue = shared.changed.wait(queue).unwrap_or_else(PoisonError::into_inner);
+            while !queue.is_busy && !desk.is_closed() {
+                queue = desk.wait(queue);
             }
             if !queue.is_busy {
                 return;
             }
-            let is_early = |queue: &mut Queue| !queue.is_urgent;
-            let waited = shared.changed.wait_timeout_while(queue, WRITE_EVERY, is_early);
-            queue = waited.unwrap_or_else(PoisonError::into_inner).0;
-            let is_urgent = std::mem::take(&mut queue.is_urgent);
+            queue = desk.wait_while(queue, WRITE_EVERY, |queue| !queue.is_urgent && !desk.is_closed());
+            let is_urgent = std::mem::take(&mut queue.is_urgent) || desk.is_closed();
             let removed = std::mem::take(&mut queue.removed);
             let lines = queue.files.iter_mut().filter(|(_, file)| !file.lines.is_empty());
             let lines: Vec<(PathBuf, u64, Vec<u8>)> = lines
@@ -188,7 +158,7 @@ impl Files {
                 outcomes.extend(self.sync());
                 synced = Instant::now();
             }
-            queue = shared.queue();
+            queue = desk.queue();
             for (path, outcome) in outcomes {
                 let Some(file) = queue.files.get_mut(&path) else { continue };
                 match outcome {
@@ -202,7 +172,7 @@ impl Files {
             if forces {
                 let sound = queue.files.values_mut().filter(|file| file.trouble.is_none());
                 sound.for_each(|file| file.forced = file.length);
-                shared.changed.notify_all();
+                desk.tell();
             }
             let is_waiting = queue.files.values().any(|file| !file.lines.is_empty());
             let is_dirty = self.open.values().any(|(_, is_dirty)| *is_dirty);
@@ -210,7 +180,7 @@ impl Files {
             if !queue.is_busy {
                 // Sessions come and go: no file stays open that is not written to.
                 self.open.clear();
-                shared.changed.notify_all();
+                desk.tell();
             }
         }
     }

@@ -1,12 +1,12 @@
 //! The thread that puts pages on disk, so that nobody who computes waits for it.
 
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread::JoinHandle;
+use std::sync::Arc;
 
 use model::Page;
 
 use super::disk::Disk;
 use super::key::Key;
+use crate::worker::{Desk, Worker};
 
 /// Bytes of pages that may wait. A page that waits takes memory even where its session is gone; those beyond are not
 /// written, which costs nothing but time, some day.
@@ -17,14 +17,8 @@ type Waiting = (Key, usize, Arc<Page>);
 
 #[derive(Debug)]
 pub(super) struct Writer {
-    shared: Arc<Shared>,
-    thread: Option<JoinHandle<()>>,
-}
-
-#[derive(Debug, Default)]
-struct Shared {
-    queue: Mutex<Queue>,
-    changed: Condvar,
+    /// Or why there is none.
+    worker: Result<Worker<Queue>, String>,
 }
 
 #[derive(Debug, Default)]
@@ -33,77 +27,57 @@ struct Queue {
     bytes: usize,
     /// Pages are being written at this moment.
     is_busy: bool,
-    is_closed: bool,
     written: u64,
     trouble: Option<String>,
 }
 
-impl Shared {
-    fn queue(&self) -> MutexGuard<'_, Queue> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
 impl Writer {
     pub(super) fn start(disk: Arc<Disk>) -> Writer {
-        let shared = Arc::new(Shared::default());
-        let theirs = Arc::clone(&shared);
-        let thread = std::thread::Builder::new().name("pouch-pages".to_owned());
-        let thread = thread.spawn(move || run(&theirs, &disk));
-        if let Err(error) = &thread {
-            let mut queue = shared.queue();
-            queue.is_closed = true;
-            queue.trouble = Some(format!("no thread to write them: {error}"));
-        }
-        Writer { shared, thread: thread.ok() }
+        let worker = Worker::start("pouch-pages", move |desk| run(desk, &disk));
+        Writer { worker: worker.map_err(|error| format!("no thread to write them: {error}")) }
     }
 
     /// Has the pages of a text written, as far as there is room for them to wait.
     pub(super) fn write(&self, text: Vec<(Key, Arc<Page>)>) {
-        let mut queue = self.shared.queue();
+        let Ok(worker) = &self.worker else { return };
+        let mut queue = worker.queue();
         for (index, (key, page)) in text.into_iter().enumerate() {
             let bytes = page.bytes().len();
-            if queue.is_closed || queue.bytes > 0 && queue.bytes + bytes > MOST_WAITING {
+            if queue.bytes > 0 && queue.bytes + bytes > MOST_WAITING {
                 break;
             }
             queue.bytes += bytes;
             queue.waiting.push((key, index, page));
         }
         drop(queue);
-        self.shared.changed.notify_all();
+        worker.tell();
     }
 
     pub(super) fn flush(&self) {
-        let mut queue = self.shared.queue();
-        while !queue.is_closed && (queue.is_busy || !queue.waiting.is_empty()) {
-            queue = self.shared.changed.wait(queue).unwrap_or_else(PoisonError::into_inner);
+        let Ok(worker) = &self.worker else { return };
+        let mut queue = worker.queue();
+        while queue.is_busy || !queue.waiting.is_empty() {
+            queue = worker.wait(queue);
         }
     }
 
     /// Pages written, and why the last could not be, if so.
     pub(super) fn figures(&self) -> (u64, Option<String>) {
-        let queue = self.shared.queue();
-        (queue.written, queue.trouble.clone())
-    }
-}
-
-impl Drop for Writer {
-    fn drop(&mut self) {
-        // What waits is written before.
-        self.flush();
-        self.shared.queue().is_closed = true;
-        self.shared.changed.notify_all();
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
+        match &self.worker {
+            Ok(worker) => {
+                let queue = worker.queue();
+                (queue.written, queue.trouble.clone())
+            }
+            Err(trouble) => (0, Some(trouble.clone())),
         }
     }
 }
 
-fn run(shared: &Shared, disk: &Disk) {
-    let mut queue = shared.queue();
+fn run(desk: &Desk<Queue>, disk: &Disk) {
+    let mut queue = desk.queue();
     loop {
-        while queue.waiting.is_empty() && !queue.is_closed {
-            queue = shared.changed.wait(queue).unwrap_or_else(PoisonError::into_inner);
+        while queue.waiting.is_empty() && !desk.is_closed() {
+            queue = desk.wait(queue);
         }
         if queue.waiting.is_empty() {
             return;
@@ -117,11 +91,11 @@ fn run(shared: &Shared, disk: &Disk) {
         let (count, bytes) =
             (pages.len() as u64, pages.iter().map(|(_, _, page)| page.bytes().len()).sum::<usize>());
         drop(pages);
-        queue = shared.queue();
+        queue = desk.queue();
         queue.bytes -= bytes;
         queue.is_busy = false;
         queue.written += if outcome.is_ok() { count } else { 0 };
         queue.trouble = outcome.err().map(|error| format!("{}: {error}", disk.folder().display()));
-        shared.changed.notify_all();
+        desk.tell();
     }
 }
