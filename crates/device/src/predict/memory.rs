@@ -4,8 +4,8 @@ use model::{KvCache, Workspace};
 use serde::Serialize;
 
 use super::Setting;
-use crate::Shape;
 use crate::profile::System;
+use crate::{LayerShape, Shape};
 
 /// What one touch of a mapped file brings into memory: the pages around it that lie in the page cache.
 /// Source: Linux, `fault_around_bytes`.
@@ -22,6 +22,9 @@ const THREAD: u64 = 180 << 10;
 /// them, measured.
 const TOKEN: u64 = 75;
 const MERGE: u64 = 66;
+
+/// Layers that streaming holds besides the resident ones: one that is computed with, one that is being read.
+const LAYERS_IN_FLIGHT: u64 = 2;
 
 /// What the program takes in memory, in bytes, once the context is full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -40,10 +43,13 @@ pub struct MemoryTable {
     pub vocabulary_bytes: u64,
     /// Everything else: threads, small weights, the heap.
     pub other_bytes: u64,
+    /// Layers on their way from storage; 0 where all stay in memory.
+    pub streaming_bytes: u64,
 }
 
 impl MemoryTable {
-    pub(super) fn of(shape: &Shape, setting: &Setting, threads: usize) -> MemoryTable {
+    /// With all layers in memory.
+    pub(crate) fn of(shape: &Shape, setting: &Setting, threads: usize) -> MemoryTable {
         let config = &shape.config;
         let context = setting.context.max(1);
         let batch = setting.batch.clamp(1, context);
@@ -68,6 +74,22 @@ impl MemoryTable {
             buffers_bytes: buffers as u64,
             vocabulary_bytes: vocabulary.tokens as u64 * TOKEN + vocabulary.merges as u64 * MERGE + text,
             other_bytes: PROGRAM_ANONYMOUS + threads as u64 * THREAD,
+            streaming_bytes: 0,
+        }
+    }
+
+    /// With so many layers in memory, the others read into buffers when it is their turn. Layers differ in size: none is
+    /// taken for smaller than the largest.
+    pub(crate) fn streaming(self, shape: &Shape, resident_layers: usize) -> MemoryTable {
+        let layers = shape.layers.iter().map(LayerShape::bytes);
+        if resident_layers >= shape.layers.len() {
+            return MemoryTable { weights_bytes: shape.weight_bytes(), streaming_bytes: 0, ..self };
+        }
+        let (largest, all) = (layers.clone().max().unwrap_or(0), layers.sum::<u64>());
+        MemoryTable {
+            weights_bytes: shape.head.bytes() + (resident_layers as u64 * largest).min(all),
+            streaming_bytes: LAYERS_IN_FLIGHT * largest,
+            ..self
         }
     }
 
@@ -78,7 +100,11 @@ impl MemoryTable {
 
     /// What cannot be dropped.
     pub fn anonymous_bytes(&self) -> u64 {
-        self.kv_cache_bytes + self.buffers_bytes + self.vocabulary_bytes + self.other_bytes
+        self.kv_cache_bytes
+            + self.buffers_bytes
+            + self.vocabulary_bytes
+            + self.other_bytes
+            + self.streaming_bytes
     }
 
     /// Everything.

@@ -40,7 +40,7 @@ pub struct Setting {
 pub struct Plan {
     /// Whether it fits.
     pub verdict: Verdict,
-    /// Bytes by what they are for.
+    /// Bytes by what they are for; of layers that are streamed only what is in memory at once.
     pub memory: MemoryTable,
     /// Bytes that the system counts as the program's own.
     pub counted_bytes: u64,
@@ -103,6 +103,10 @@ impl Timed {
         let most = choices.iter().copied().max().unwrap_or(1);
         let memory = MemoryTable::of(shape, setting, most);
         let verdict = Verdict::of(profile, shape, &memory);
+        let memory = match verdict.fit {
+            Fit::Streams { resident_layers, .. } => memory.streaming(shape, resident_layers),
+            Fit::Fits | Fit::Killed => memory,
+        };
         if verdict.fit == Fit::Killed {
             return Timed { memory, verdict, prefill: None, decode: None };
         }

@@ -148,6 +148,8 @@ fn what_does_not_fit_streams_the_layers_that_do_not() {
     };
     assert_eq!((resident_layers, streamed_bytes), (0, LAYERS as u64 * 7 * MATRIX));
     assert_eq!(plan.recommendation.resident_layers, 0);
+    // The matrix of the logits, and two layers on their way.
+    assert_eq!((plan.memory.weights_bytes, plan.memory.streaming_bytes), (MATRIX, 2 * 7 * MATRIX));
     let decode = plan.decode.unwrap();
     let reading = streamed_bytes as f64 / 0.1e9;
     assert!((decode.parts.total_s() / reading - 1.0).abs() < 1e-6, "reading hides computing");

@@ -4,10 +4,8 @@ use serde::Serialize;
 
 use super::MemoryTable;
 use crate::profile::Profile;
+use crate::residency::resident_layers;
 use crate::{LayerShape, Shape};
-
-/// Layers that streaming holds besides the resident ones: one that is computed with, one that is being read.
-const LAYERS_IN_FLIGHT: u64 = 2;
 
 /// How a model fits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -53,33 +51,24 @@ impl Verdict {
             let reason = format!("{} of {} that a program may have here", gb(resident), gb(free));
             return Verdict { fit: Fit::Fits, reason };
         }
-        let largest = shape.layers.iter().map(LayerShape::bytes).max().unwrap_or(0);
-        let fixed = anonymous + memory.mapped_bytes() - memory.weights_bytes
-            + shape.head.bytes()
-            + LAYERS_IN_FLIGHT * largest;
-        let Some(mut room) = free.checked_sub(fixed) else {
+        let layers = shape.layers.len();
+        let Some(resident_layers) = resident_layers(shape, memory, free) else {
             let reason = format!(
                 "even layer by layer it needs {}, and a program may have {} here",
-                gb(fixed),
+                gb(memory.streaming(shape, 0).resident_bytes()),
                 gb(free)
             );
             return Verdict { fit: Fit::Killed, reason };
         };
-        let mut resident_layers = 0;
-        let mut streamed_bytes = 0;
-        for layer in &shape.layers {
-            let bytes = layer.bytes();
-            match room.checked_sub(bytes) {
-                Some(rest) if streamed_bytes == 0 => (room, resident_layers) = (rest, resident_layers + 1),
-                _ => streamed_bytes += bytes,
-            }
-        }
+        // Those that stay are spread evenly.
+        let all: u64 = shape.layers.iter().map(LayerShape::bytes).sum();
+        let streamed_bytes = all / layers.max(1) as u64 * (layers - resident_layers) as u64;
         let reason = format!(
             "it takes {} and a program may have {} here: {resident_layers} of {} layers can stay in memory, {} are read \
              from storage for every token",
             gb(resident),
             gb(free),
-            shape.layers.len(),
+            layers,
             gb(streamed_bytes)
         );
         Verdict { fit: Fit::Streams { resident_layers, streamed_bytes }, reason }

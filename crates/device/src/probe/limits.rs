@@ -61,9 +61,14 @@ pub fn meminfo(root: &Path) -> Option<Meminfo> {
     })
 }
 
-/// How long programs waited for memory; `None` where the kernel does not count it.
+/// How long programs of the whole machine waited for memory; `None` where the kernel does not count it.
 pub fn pressure(root: &Path) -> Option<Pressure> {
-    let text = fs::read_to_string(root.join("proc/pressure/memory")).ok()?;
+    pressure_in(&root.join("proc/pressure/memory"))
+}
+
+/// The same from one file, such as a group's `memory.pressure`.
+pub(crate) fn pressure_in(path: &Path) -> Option<Pressure> {
+    let text = fs::read_to_string(path).ok()?;
     let field = |line: &str, name: &str| {
         let line = text.lines().find_map(|whole| whole.strip_prefix(line))?;
         line.split_whitespace().find_map(|pair| pair.strip_prefix(name)?.strip_prefix('=')?.parse().ok())

@@ -16,6 +16,7 @@ use serde::Serialize;
 use crate::machine::Machine;
 use crate::profile::{Class, Cores, Figure, Measured, Memory, Profile, System};
 pub use battery::{Battery, Zone, batteries, zones};
+pub(crate) use limits::pressure_in;
 pub use limits::{Limit, Meminfo, Pressure, limits, meminfo, pressure};
 pub use speed::{PROBED_FORMATS, team};
 pub use storage::{StorageRates, read_rates};

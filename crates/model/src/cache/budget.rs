@@ -14,14 +14,14 @@ pub struct Budget {
 
 #[derive(Debug)]
 struct Shared {
-    limit: usize,
+    limit: AtomicUsize,
     used: AtomicUsize,
 }
 
 impl Budget {
     /// A budget of `limit` bytes.
     pub fn new(limit: usize) -> Budget {
-        Budget { shared: Arc::new(Shared { limit, used: AtomicUsize::new(0) }) }
+        Budget { shared: Arc::new(Shared { limit: AtomicUsize::new(limit), used: AtomicUsize::new(0) }) }
     }
 
     /// One that only counts.
@@ -31,7 +31,12 @@ impl Budget {
 
     /// The limit in bytes.
     pub fn limit(&self) -> usize {
-        self.shared.limit
+        self.shared.limit.load(Ordering::Relaxed)
+    }
+
+    /// Changes the limit. What is taken beyond it stays, and nothing is granted until enough of it has come back.
+    pub fn set_limit(&self, limit: usize) {
+        self.shared.limit.store(limit, Ordering::Relaxed);
     }
 
     /// Bytes that are taken.
@@ -39,16 +44,26 @@ impl Budget {
         self.shared.used.load(Ordering::Relaxed)
     }
 
+    /// Bytes that are not taken.
+    pub fn free(&self) -> usize {
+        self.limit().saturating_sub(self.used())
+    }
+
+    /// Bytes that are taken beyond the limit, after it was lowered.
+    pub fn excess(&self) -> usize {
+        self.used().saturating_sub(self.limit())
+    }
+
     /// Takes `bytes` for as long as the grant lives. `what` is what they are for.
     ///
     /// # Errors
     /// [`Error::Budget`] if so much is not free; nothing is taken then.
     pub fn take(&self, what: &'static str, bytes: usize) -> Result<Grant, Error> {
-        let Shared { limit, used } = &*self.shared;
-        let add = |used: usize| used.checked_add(bytes).filter(|sum| sum <= limit);
-        match used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add) {
+        let limit = self.limit();
+        let add = |used: usize| used.checked_add(bytes).filter(|sum| *sum <= limit);
+        match self.shared.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add) {
             Ok(_) => Ok(Grant { budget: self.clone(), bytes }),
-            Err(used) => Err(Error::Budget { what, needed: bytes, free: limit - used, limit: *limit }),
+            Err(used) => Err(Error::Budget { what, needed: bytes, free: limit.saturating_sub(used), limit }),
         }
     }
 }
@@ -64,6 +79,17 @@ impl Grant {
     /// How many they are.
     pub fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    /// Counts `bytes` from now on, of which nobody is asked whether they are free: for what the owner of the budget has
+    /// decided.
+    pub fn resize(&mut self, bytes: usize) {
+        let used = &self.budget.shared.used;
+        match bytes.checked_sub(self.bytes) {
+            Some(more) => used.fetch_add(more, Ordering::Relaxed),
+            None => used.fetch_sub(self.bytes - bytes, Ordering::Relaxed),
+        };
+        self.bytes = bytes;
     }
 }
 
@@ -90,6 +116,26 @@ mod tests {
         assert_eq!(budget.used(), 40);
         drop(second);
         assert_eq!(budget.used(), 0);
+    }
+
+    #[test]
+    fn a_limit_that_is_lowered_takes_nothing_away_and_grants_nothing() {
+        let budget = Budget::new(100);
+        let first = budget.take("a", 40).unwrap();
+        let mut second = budget.take("b", 40).unwrap();
+        budget.clone().set_limit(50);
+        assert_eq!((budget.limit(), budget.used(), budget.free(), budget.excess()), (50, 80, 0, 30));
+        assert!(matches!(budget.take("c", 1), Err(Error::Budget { free: 0, limit: 50, .. })));
+        drop(first);
+        assert_eq!((budget.free(), budget.excess()), (10, 0));
+        second.resize(45);
+        assert_eq!(budget.used(), 45);
+        second.resize(5);
+        let third = budget.take("d", 45).unwrap();
+        drop(second);
+        assert_eq!(budget.used(), third.bytes());
+        budget.set_limit(100);
+        assert_eq!(budget.free(), 55);
     }
 
     /// However many take at once, the limit holds and nothing is lost.

@@ -265,7 +265,7 @@ fn fit(planned: &Planned) -> String {
 fn memory_rows(planned: &Planned, kv: &str, context: usize) -> Vec<[String; 3]> {
     let memory = &planned.plan.memory;
     let row = |what: &str, bytes: u64, about: &str| [what.to_owned(), units::bytes(bytes), about.to_owned()];
-    vec![
+    let mut rows = vec![
         row("weights", memory.weights_bytes, "mapped: the system can drop and read them again"),
         row("model file", memory.file_bytes, "mapped: its header, and the embeddings that are used"),
         row("program", memory.program_bytes, "mapped"),
@@ -273,5 +273,9 @@ fn memory_rows(planned: &Planned, kv: &str, context: usize) -> Vec<[String; 3]> 
         row("buffers", memory.buffers_bytes, "activations and logits"),
         row("vocabulary", memory.vocabulary_bytes, "the tokenizer's tables"),
         row("other", memory.other_bytes, "threads, small weights"),
-    ]
+    ];
+    if memory.streaming_bytes > 0 {
+        rows.push(row("streaming", memory.streaming_bytes, "layers on their way from storage"));
+    }
+    rows
 }

@@ -1,0 +1,202 @@
+//! Paper cases: models whose sizes are known, within limits that people have.
+
+use gguf::{Metadata, TensorInfo, Value};
+
+use super::*;
+use crate::shape::VocabularyShape;
+
+/// A model in the common mixture of 4 and 6 bits.
+struct Model {
+    architecture: &'static str,
+    layers: usize,
+    width: usize,
+    heads: usize,
+    kv_heads: usize,
+    hidden: usize,
+    vocabulary: usize,
+    tied: bool,
+}
+
+const SMALL: Model = Model {
+    architecture: "qwen2",
+    layers: 28,
+    width: 1536,
+    heads: 12,
+    kv_heads: 2,
+    hidden: 8960,
+    vocabulary: 151_936,
+    tied: true,
+};
+const MIDDLE: Model = Model {
+    architecture: "llama",
+    layers: 32,
+    width: 4096,
+    heads: 32,
+    kv_heads: 8,
+    hidden: 14_336,
+    vocabulary: 128_256,
+    tied: false,
+};
+const LARGE: Model = Model {
+    architecture: "qwen2",
+    layers: 48,
+    width: 5120,
+    heads: 40,
+    kv_heads: 8,
+    hidden: 13_824,
+    vocabulary: 152_064,
+    tied: false,
+};
+
+const Q4_K: u32 = 12;
+const Q6_K: u32 = 14;
+
+impl Model {
+    fn shape(&self) -> Shape {
+        let mut metadata = Metadata::new();
+        let mut number = |key: &str, value: usize| {
+            metadata.insert(format!("{}.{key}", self.architecture), Value::U32(value as u32));
+        };
+        number("block_count", self.layers);
+        number("embedding_length", self.width);
+        number("attention.head_count", self.heads);
+        number("attention.head_count_kv", self.kv_heads);
+        number("feed_forward_length", self.hidden);
+        number("context_length", 32_768);
+        number("vocab_size", self.vocabulary);
+        let epsilon = format!("{}.attention.layer_norm_rms_epsilon", self.architecture);
+        metadata.insert(epsilon, Value::F32(1e-5));
+        metadata.insert("general.architecture", Value::String(self.architecture.to_owned()));
+        let (width, hidden, kv) = (self.width, self.hidden, self.width / self.heads * self.kv_heads);
+        let mut tensors: Vec<TensorInfo> = (0..self.layers)
+            .flat_map(|layer| {
+                let finer = if layer % 2 == 0 { Q6_K } else { Q4_K };
+                [
+                    ("attn_q", width, width, Q4_K),
+                    ("attn_k", width, kv, Q4_K),
+                    ("attn_v", width, kv, finer),
+                    ("attn_output", width, width, Q4_K),
+                    ("ffn_gate", width, hidden, Q4_K),
+                    ("ffn_up", width, hidden, Q4_K),
+                    ("ffn_down", hidden, width, finer),
+                ]
+                .map(|(name, columns, rows, id)| {
+                    tensor(format!("blk.{layer}.{name}.weight"), columns, rows, id)
+                })
+            })
+            .collect();
+        tensors.push(tensor("token_embd.weight".to_owned(), width, self.vocabulary, Q6_K));
+        if !self.tied {
+            tensors.push(tensor("output.weight".to_owned(), width, self.vocabulary, Q6_K));
+        }
+        let vocabulary = VocabularyShape { tokens: self.vocabulary, merges: 151_387, text_bytes: 5 << 20 };
+        Shape { vocabulary, ..Shape::new(&metadata, &tensors).unwrap() }
+    }
+}
+
+fn tensor(name: String, columns: usize, rows: usize, type_id: u32) -> TensorInfo {
+    let block = if type_id == Q4_K { 144 } else { 210 };
+    let bytes = (columns * rows / 256 * block) as u64;
+    TensorInfo { name, shape: vec![columns as u64, rows as u64], type_id, part: 0, offset: 0, bytes }
+}
+
+fn room(bytes: u64) -> Room {
+    Room { bytes, limit_bytes: bytes + 10_000_000, by: "cgroup v1", path: None }
+}
+
+fn request(context: usize) -> Request {
+    Request { context, least_context: context, kv_type: None, batch: 256, threads: 4 }
+}
+
+/// What every plan must keep to.
+fn check(shape: &Shape, plan: &Residency, room: &Room) {
+    assert!(plan.memory.resident_bytes() <= room.bytes, "{plan:?}");
+    let (kv, buffers) = (plan.memory.kv_cache_bytes, plan.memory.buffers_bytes);
+    assert!(kv + buffers <= plan.budget_bytes && plan.budget_bytes + plan.fixed_bytes() == room.bytes);
+    assert_eq!(plan.streams(), plan.memory.streaming_bytes > 0);
+    if plan.streams() {
+        let more = plan.memory.streaming(shape, plan.resident_layers + 1);
+        assert!(more.resident_bytes() > room.bytes, "another layer could stay: {plan:?}");
+    }
+}
+
+fn plan(model: &Model, request: &Request, bytes: u64) -> Residency {
+    let (shape, room) = (model.shape(), room(bytes));
+    let plan = residency(&shape, request, &room).unwrap_or_else(|refusal| panic!("{refusal}"));
+    check(&shape, &plan, &room);
+    plan
+}
+
+#[test]
+fn with_plenty_nothing_is_given_up() {
+    for model in [SMALL, MIDDLE, LARGE] {
+        let plan = plan(&model, &request(8192), 64 << 30);
+        assert_eq!((plan.context, plan.kv_type, plan.batch), (8192, KvType::F16, 256));
+        assert!(!plan.streams());
+    }
+    let endless = residency(&SMALL.shape(), &request(8192), &Room::endless()).unwrap();
+    assert_eq!((endless.resident_layers, endless.kv_type), (28, KvType::F16));
+}
+
+#[test]
+fn models_far_larger_than_the_limit_stream() {
+    let small = plan(&SMALL, &request(1024), 490_000_000);
+    assert!(small.streams() && small.kv_type == KvType::F16 && small.batch == 256, "{small:?}");
+    // 8 and 14 billion weights of 5 bits each, with the slack that the kernel takes of limits of 3 and 4 GB.
+    let middle = plan(&MIDDLE, &request(4096), 2_950_000_000);
+    assert!(middle.streams() && (4..28).contains(&middle.resident_layers), "{middle:?}");
+    let large = plan(&LARGE, &request(4096), 3_930_000_000);
+    assert!(large.streams() && (4..28).contains(&large.resident_layers), "{large:?}");
+}
+
+#[test]
+fn what_costs_least_is_given_up_first() {
+    let whole = plan(&SMALL, &request(8192), 64 << 30).memory;
+    let (all, kv) = (whole.resident_bytes(), whole.kv_cache_bytes);
+    let smaller = plan(&SMALL, &request(8192), all - 1);
+    assert_eq!((smaller.batch, smaller.kv_type, smaller.streams()), (128, KvType::F16, false));
+    let packed = plan(&SMALL, &request(8192), all - kv / 4);
+    assert_eq!((packed.kv_type, packed.streams()), (KvType::Q8_0, false));
+    let chosen = Request { kv_type: Some(KvType::F16), ..request(8192) };
+    assert!(plan(&SMALL, &chosen, all - kv / 4).streams(), "whoever chose the halves gets them");
+    // Whoever asked for no context gets a shorter one before layers have to be read for every token.
+    let modest = Request { least_context: 2048, ..request(8192) };
+    let shorter = plan(&SMALL, &modest, all - kv / 4 * 3);
+    assert_eq!((shorter.context, shorter.streams()), (4096, false));
+    assert!(plan(&SMALL, &request(8192), all - kv / 4 * 3).streams());
+}
+
+#[test]
+fn a_refusal_names_the_smallest_limit_and_with_it_there_is_a_plan() {
+    let shape = SMALL.shape();
+    for request in [
+        request(8192),
+        Request { kv_type: Some(KvType::F16), ..request(8192) },
+        Request { least_context: 512, ..request(4096) },
+    ] {
+        let room = room(250_000_000);
+        let refusal = residency(&shape, &request, &room).unwrap_err();
+        assert_eq!(refusal.missing, refusal.needed - room.bytes);
+        let limit = refusal.least_limit;
+        let enough = Room { bytes: limit - 10_000_000, limit_bytes: limit, ..room.clone() };
+        check(&shape, &residency(&shape, &request, &enough).unwrap(), &enough);
+        let short = Room { bytes: enough.bytes - 1, ..enough };
+        assert!(residency(&shape, &request, &short).is_err());
+        assert!(refusal.to_string().contains("cgroup v1 leaves 250 MB"), "{refusal}");
+    }
+}
+
+#[test]
+fn what_a_refusal_says_would_help_helps() {
+    let shape = SMALL.shape();
+    let needed = residency(&shape, &request(8192), &room(0)).unwrap_err().needed;
+    let chosen = Request { kv_type: Some(KvType::F16), ..request(8192) };
+    let refusal = residency(&shape, &chosen, &room(needed)).unwrap_err();
+    assert!(refusal.helps.iter().any(|help| help.contains("--kv q8_0")), "{refusal}");
+    assert!(refusal.helps.iter().any(|help| help == "a context of 4096 tokens"), "{refusal}");
+    for better in [request(8192), Request { least_context: 4096, ..chosen }] {
+        assert!(residency(&shape, &better, &room(needed)).is_ok());
+    }
+    let hopeless = residency(&shape, &request(8192), &room(1_000_000)).unwrap_err();
+    assert_eq!(hopeless.helps, ["a smaller model"]);
+}
