@@ -17,10 +17,10 @@ const LEAST_BATCH: usize = 32;
 
 /// What is asked for, as far as it takes memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Request {
-    /// Tokens that there had better be room for.
+pub struct Demand {
+    /// Tokens that there had better be room for; no more than the model was trained for, unless there must.
     pub context: usize,
-    /// Tokens that there must be room for, at most `context`.
+    /// Tokens that there must be room for.
     pub least_context: usize,
     /// How keys and values are kept; chosen if `None`.
     pub kv_type: Option<KvType>,
@@ -91,12 +91,12 @@ pub struct Refusal {
 ///
 /// # Errors
 /// [`Refusal`] if it cannot be.
-pub fn residency(shape: &Shape, request: &Request, room: &Room) -> Result<Residency, Refusal> {
-    let choices = Choices::of(&shape.config, request);
-    let resident = choices.all().find_map(|choice| fit(shape, choice, request.threads, room.bytes, false));
+pub fn residency(shape: &Shape, demand: &Demand, room: &Room) -> Result<Residency, Refusal> {
+    let choices = Choices::of(&shape.config, demand);
+    let resident = choices.all().find_map(|choice| fit(shape, choice, demand.threads, room.bytes, false));
     let found = resident
-        .or_else(|| choices.all().find_map(|choice| fit(shape, choice, request.threads, room.bytes, true)));
-    found.ok_or_else(|| refusal(shape, request, &choices, room))
+        .or_else(|| choices.all().find_map(|choice| fit(shape, choice, demand.threads, room.bytes, true)));
+    found.ok_or_else(|| refusal(shape, demand, &choices, room))
 }
 
 /// How many layers can stay within `bytes`, beside everything else that `memory` says and the buffers for those that
@@ -121,16 +121,17 @@ struct Choice {
 }
 
 impl Choices {
-    fn of(config: &Config, request: &Request) -> Choices {
-        let least = request.least_context.clamp(1, request.context.max(1));
+    fn of(config: &Config, demand: &Demand) -> Choices {
+        let least = demand.least_context.max(1);
+        let most = demand.context.min(config.context).max(least);
         let packed = Some(KvType::Q8_0).filter(|packed| packed.fits(config.head_dim));
         Choices {
-            contexts: halves(request.context.max(1), least),
-            kv_types: match request.kv_type {
+            contexts: halves(most, least),
+            kv_types: match demand.kv_type {
                 Some(kv_type) => vec![kv_type],
                 None => [KvType::F16].into_iter().chain(packed).collect(),
             },
-            batches: halves(request.batch.max(1), LEAST_BATCH.min(request.batch.max(1))),
+            batches: halves(demand.batch.max(1), LEAST_BATCH.min(demand.batch.max(1))),
         }
     }
 
@@ -175,9 +176,9 @@ fn fit(shape: &Shape, choice: Choice, threads: usize, bytes: u64, may_stream: bo
 }
 
 /// Says what is missing and what would help.
-fn refusal(shape: &Shape, request: &Request, choices: &Choices, room: &Room) -> Refusal {
+fn refusal(shape: &Shape, demand: &Demand, choices: &Choices, room: &Room) -> Refusal {
     let needs = |choice: Choice| {
-        let whole = table(shape, choice, request.threads);
+        let whole = table(shape, choice, demand.threads);
         whole.resident_bytes().min(whole.streaming(shape, 0).resident_bytes())
     };
     let fits = |choice: &Choice| needs(*choice) <= room.bytes;

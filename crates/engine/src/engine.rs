@@ -9,9 +9,10 @@ use std::time::Instant;
 
 use device::default_threads;
 use kernels::Team;
-use model::{Budget, Model};
+use model::Model;
 
 use crate::error::Error;
+use crate::memory::Memory;
 use crate::pass::Pass;
 use crate::session::{EndReason, Session, SessionOptions, SessionState};
 use crate::speculation::{DraftEngine, PassCosts, check_vocabulary};
@@ -61,6 +62,7 @@ pub struct Engine {
     draft: Option<DraftEngine>,
     /// Of decode steps.
     costs: PassCosts,
+    memory: Memory,
 }
 
 impl Engine {
@@ -73,16 +75,27 @@ impl Engine {
     /// An engine that works with a team that others use too. `batch` as in [`EngineOptions`], at least 1.
     pub fn with_team(model: Arc<Model>, team: Arc<Team>, batch: usize) -> Engine {
         let pass = Pass::new(&model, batch);
-        Engine { model, team, pass, draft: None, costs: PassCosts::new() }
+        Engine { model, team, pass, draft: None, costs: PassCosts::new(), memory: Memory::unlimited() }
+    }
+
+    /// The same, with all that it and its sessions take out of `memory`.
+    ///
+    /// # Errors
+    /// [`Error::Model`] if there is no room for its buffers.
+    pub fn within(model: Arc<Model>, team: Arc<Team>, batch: usize, memory: Memory) -> Result<Engine, Error> {
+        let pass = Pass::within(&model, batch, memory.budget())?;
+        Ok(Engine { model, team, pass, draft: None, costs: PassCosts::new(), memory })
     }
 
     /// Has `draft_model`, a smaller one of the same family, guess the next tokens in sessions made from now on.
     ///
     /// # Errors
-    /// [`Error::OtherVocabulary`] if its tokens are not those of the engine's model.
+    /// [`Error::OtherVocabulary`] if its tokens are not those of the engine's model, [`Error::Model`] if there is no room for
+    /// its buffers.
     pub fn set_draft_model(&mut self, draft_model: Arc<Model>) -> Result<(), Error> {
         check_vocabulary(&self.model, &draft_model)?;
-        self.draft = Some(DraftEngine::new(draft_model, Arc::clone(&self.team), self.batch()));
+        let team = Arc::clone(&self.team);
+        self.draft = Some(DraftEngine::new(draft_model, team, self.batch(), self.memory.budget())?);
         Ok(())
     }
 
@@ -107,7 +120,7 @@ impl Engine {
     /// [`Error::Setting`] for options without a meaning, [`Error::Model`] if there is no memory for the cache.
     pub fn session(&self, options: SessionOptions) -> Result<Session, Error> {
         let draft_model = self.draft.as_ref().map(|draft| Arc::clone(&draft.model));
-        Session::new(Arc::clone(&self.model), draft_model, options, &Budget::unlimited())
+        Session::new(Arc::clone(&self.model), draft_model, options, self.memory.budget())
     }
 
     /// A session that goes on where the one of `state` was, to the same tokens and the same text. What `store` has of its keys
@@ -118,8 +131,8 @@ impl Engine {
     /// one that no session had, and as [`Engine::session`].
     pub fn restore(&self, state: SessionState, store: &PageStore) -> Result<Session, Error> {
         let draft_model = self.draft.as_ref().map(|draft| Arc::clone(&draft.model));
-        let budget = Budget::unlimited();
-        let mut session = Session::restore(Arc::clone(&self.model), draft_model, state, &budget)?;
+        let budget = self.memory.budget();
+        let mut session = Session::restore(Arc::clone(&self.model), draft_model, state, budget)?;
         session.fill(store);
         Ok(session)
     }
@@ -139,7 +152,8 @@ impl Engine {
         if let Some(end) = session.check_end() {
             return Ok(Step::End(end));
         }
-        let Engine { model, team, pass, draft, costs } = self;
+        let Engine { model, team, pass, draft, costs, memory } = self;
+        memory.look()?;
         pass.clear(false);
         pass.add(session, pass.batch())?;
         pass.draft(session, costs, draft.as_mut())?;

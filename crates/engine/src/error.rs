@@ -104,6 +104,12 @@ pub enum Error {
         /// What the system said.
         source: std::io::Error,
     },
+    /// There is no way to run the model in the memory there is.
+    #[error(transparent)]
+    Refused(#[from] device::Refusal),
+    /// A model that nothing can be planned for.
+    #[error(transparent)]
+    Device(#[from] device::Error),
     /// The model could not be run.
     #[error(transparent)]
     Model(#[from] model::Error),

@@ -3,7 +3,7 @@
 //! [`Engine`] has the machinery (a model, a worker team, buffers), a [`Session`] has one text's state, and
 //! [`Engine::step`] does one piece of work on it. [`generate`] is the loop for whoever has a single session;
 //! [`Conversation`] puts a chat template around it. A [`PageStore`] spares computing what was
-//! computed before, and a [`Journal`] lets sessions outlive the process.
+//! computed before, and a [`Journal`] lets sessions outlive the process. [`Memory`] decides how much of it all of them may take.
 
 mod chat;
 mod choices;
@@ -13,6 +13,7 @@ mod error;
 mod generate;
 mod journal;
 mod lock;
+mod memory;
 mod pass;
 mod prompt;
 mod random;
@@ -28,10 +29,12 @@ mod worker;
 pub use chat::{Conversation, load_messages, save_messages};
 pub use choices::Choice;
 pub use constraint::Constraint;
+pub use device::{Demand, Residency};
 pub use engine::{DEFAULT_BATCH, Engine, EngineOptions, Step};
 pub use error::Error;
 pub use generate::{Event, Figures, Generation, generate};
 pub use journal::{Journal, Outcome, Recovered};
+pub use memory::{Memory, conversations};
 pub use prompt::encode_prompt;
 pub use random::Random;
 pub use sampler::{Sampler, SamplerOptions};

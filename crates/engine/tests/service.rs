@@ -267,7 +267,7 @@ fn small(pages: usize, store: Option<PageStore>) -> (Service, Budget) {
     let page = KvCache::bytes(config, 64, KvType::F16);
     let buffers = model::Workspace::new(config, 16).bytes();
     let budget = Budget::new(pages * page + buffers);
-    let keeping = Keeping { budget: budget.clone(), store, ..Keeping::default() };
+    let keeping = Keeping { memory: budget.clone().into(), store, ..Keeping::default() };
     (service(ServiceOptions { batch: 16, keeping, ..ServiceOptions::default() }), budget)
 }
 

@@ -23,6 +23,7 @@ pub use cache::{Budget, Grant, KvCache, Page};
 pub use config::{Activation, Config, Experts, LayerConfig};
 pub use error::Error;
 pub use forward::{Logits, MOST_SEGMENTS};
+pub use gguf::File;
 pub use interleaved::{Progress, Residence};
 pub use kernels::ops::attention::{KvType, PAGE};
 pub use keys::Keys;

@@ -58,7 +58,14 @@ impl Model {
     /// # Errors
     /// Whatever is wrong with the file, its tokenizer, its metadata or a tensor; [`Error::OutOfMemory`].
     pub fn open(path: &Path, options: &Options<'_>) -> Result<Model, Error> {
-        let file = gguf::File::open(path)?;
+        Model::from_file(gguf::File::open(path)?, options)
+    }
+
+    /// The same of a file whose header was looked at already.
+    ///
+    /// # Errors
+    /// As [`Model::open`].
+    pub fn from_file(file: gguf::File, options: &Options<'_>) -> Result<Model, Error> {
         let config = arch::configure(file.metadata())?;
         let (weights, plan) = Weights::find(&file, &config)?;
         let tokenizer = Tokenizer::from_metadata(file.metadata())?;
@@ -73,6 +80,11 @@ impl Model {
     /// The file's metadata.
     pub fn metadata(&self) -> &gguf::Metadata {
         self.file.metadata()
+    }
+
+    /// The file's tensors.
+    pub fn tensors(&self) -> &[gguf::TensorInfo] {
+        self.file.tensors()
     }
 
     /// The model file, or files.

@@ -143,7 +143,8 @@ impl Workspace {
         &mut self.stream[..self.tokens * self.width]
     }
 
-    /// Bytes of all buffers.
+    /// Bytes of all buffers, but for the rows of floats that only products with float weights read: they are made when first
+    /// one comes.
     pub fn bytes(&self) -> usize {
         let plain = [
             &self.stream,
@@ -158,8 +159,8 @@ impl Workspace {
         ];
         let floats: usize = plain.into_iter().chain(&self.rotations).map(Vec::len).sum();
         let widest = self.shape.width.max(self.shape.query).max(self.shape.hidden);
-        // The input keeps floats, 8-bit values, and a scale and two sums for each 32.
-        let input = self.max_batch * (widest * 5 + widest.div_ceil(32) * 12);
+        // The input keeps 8-bit values, and for each 32 of them a scale and two sums of the whole and of either half.
+        let input = self.max_batch * (widest + widest.div_ceil(32) * 28);
         floats * size_of::<f32>() + input + self.experts.as_ref().map_or(0, ExpertBuffers::bytes)
     }
 

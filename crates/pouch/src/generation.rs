@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
+use device::Residency;
 use engine::{
-    DEFAULT_BATCH, Drafts, Engine, Figures, Generation, Limits, SamplerOptions, Session, SessionOptions,
-    Speculation,
+    DEFAULT_BATCH, Drafts, Engine, Figures, Generation, Limits, Memory, SamplerOptions, Session,
+    SessionOptions, Speculation, conversations,
 };
 use kernels::Team;
 use model::{KvType, Model};
@@ -12,8 +13,9 @@ use serde_json::{Map, Value};
 
 use crate::commands::MODEL_HELP;
 use crate::errors::Failure;
-use crate::models;
+use crate::memory::MEMORY_HELP;
 use crate::printer::Printer;
+use crate::{memory, models, units};
 
 /// Options of every command that makes text.
 #[derive(Debug, clap::Args)]
@@ -62,9 +64,12 @@ pub(crate) struct GenerationArguments {
     context: Option<u32>,
 
     /// Number format of the keys and values kept for the context: q8_0 takes about half the memory and costs some
-    /// accuracy, q4_0 a quarter and costs much [default: f16]
+    /// accuracy, q4_0 a quarter and costs much [default: f16, or q8_0 where only that fits]
     #[arg(long, value_name = "FORMAT", value_enum, help_heading = MACHINE)]
     kv: Option<Kv>,
+
+    #[arg(long, value_name = "SIZE", value_parser = units::parse_bytes, help = MEMORY_HELP, help_heading = MACHINE)]
+    memory: Option<u64>,
 
     /// Have a smaller model of the same family guess tokens that the model then checks several at a time
     #[arg(long, value_name = "MODEL", help_heading = MACHINE)]
@@ -93,9 +98,19 @@ pub(crate) struct Compute {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub(crate) threads: Option<u16>,
 
-    /// Number format of the keys and values kept for the context
-    #[arg(long, value_name = "FORMAT", value_enum, default_value_t = Kv::F16)]
-    pub(crate) kv: Kv,
+    /// Number format of the keys and values kept for the context [default: f16]
+    #[arg(long, value_name = "FORMAT", value_enum)]
+    pub(crate) kv: Option<Kv>,
+
+    #[arg(long, value_name = "SIZE", value_parser = units::parse_bytes, help = MEMORY_HELP)]
+    pub(crate) memory: Option<u64>,
+}
+
+impl Compute {
+    /// How keys and values are kept unless there is a reason to keep them otherwise.
+    pub(crate) fn kv_type(&self) -> KvType {
+        self.kv.unwrap_or(Kv::F16).into()
+    }
 }
 
 /// Number formats of the KV cache.
@@ -123,12 +138,21 @@ pub(crate) fn team(threads: Option<u16>) -> Arc<Team> {
     Arc::new(Team::new(threads.map_or_else(device::default_threads, usize::from)))
 }
 
-/// An engine with its model, ready to answer.
+/// A model that is open, and what runs it.
 pub(crate) struct Machine {
-    pub(crate) engine: Engine,
+    pub(crate) team: Arc<Team>,
     pub(crate) model: Arc<Model>,
+    draft_model: Option<Arc<Model>>,
+    pub(crate) memory: Memory,
     /// The seed in use, given or drawn.
     pub(crate) seed: u64,
+}
+
+/// An engine with a session that fits into the memory there is, and how.
+pub(crate) struct Started {
+    pub(crate) engine: Engine,
+    pub(crate) session: Session,
+    pub(crate) plan: Residency,
 }
 
 impl GenerationArguments {
@@ -148,6 +172,7 @@ impl GenerationArguments {
             (self.threads.is_some(), "--threads"),
             (self.context.is_some(), "--context"),
             (self.kv.is_some(), "--kv"),
+            (self.memory.is_some(), "--memory"),
             (self.draft_model.is_some(), "--draft-model"),
             (self.no_speculation, "--no-speculation"),
         ];
@@ -172,49 +197,64 @@ impl GenerationArguments {
     /// Fetches and opens the model.
     pub(crate) fn open(&self, printer: &Printer) -> Result<Machine, Failure> {
         let team = team(self.threads);
-        let model = models::open(self.model(), &team, printer)?;
-        let mut engine = Engine::with_team(Arc::clone(&model), Arc::clone(&team), DEFAULT_BATCH);
-        if let Some(name) = &self.draft_model {
-            engine.set_draft_model(models::open(name, &team, printer)?)?;
-        }
-        Ok(Machine { engine, model, seed: self.seed.unwrap_or_else(any_seed) })
+        let memory = memory::memory(self.memory);
+        let look = memory::for_a_look(self.kv.map(KvType::from), team.threads());
+        let open = |name: &str| models::open(name, &team, &memory, &look, printer).map(|(model, _)| model);
+        let model = open(self.model())?;
+        let draft_model = self.draft_model.as_deref().map(open).transpose()?;
+        Ok(Machine { team, model, draft_model, memory, seed: self.seed.unwrap_or_else(any_seed) })
     }
 
-    /// A session with room for a prompt of `needed` tokens and its answer.
-    pub(crate) fn session(
+    /// An engine, and a session with room for a prompt of `needed` tokens and its answer, or for a conversation.
+    pub(crate) fn start(
         &self,
         machine: &Machine,
-        needed: usize,
+        needed: Option<usize>,
         printer: &Printer,
-    ) -> Result<Session, Failure> {
-        let trained = machine.model.config.context;
+    ) -> Result<Started, Failure> {
+        let Machine { team, model, draft_model, memory, seed } = machine;
+        let trained = model.config.context;
         let tokens = self.tokens.unwrap_or(TOKENS);
-        let context = match self.context {
-            Some(context) => context as usize,
-            None => (needed + tokens).max(engine::DEFAULT_CONTEXT).min(trained),
-        };
+        let chosen = self.context.map(|context| context as usize);
+        let most = needed.unwrap_or(0) + tokens;
+        let mut context = chosen.unwrap_or(most.max(engine::DEFAULT_CONTEXT).min(trained));
         if context > trained {
             printer.warning(&format!(
                 "the model was trained for {trained} tokens; beyond them answers get worse"
             ));
         }
+        let kv_type = self.kv.map(KvType::from);
+        let demand = match needed {
+            Some(_) => memory::for_text(most.min(context), kv_type, team.threads()),
+            None => conversations(chosen, kv_type, DEFAULT_BATCH, Some(team.threads())),
+        };
+        let plan = memory.fit(model, &demand)?;
+        memory::tell(&plan, &demand, model, memory, printer);
+        if needed.is_none() {
+            context = context.min(plan.context);
+        }
+        let mut engine = Engine::within(Arc::clone(model), Arc::clone(team), plan.batch, memory.clone())?;
+        if let Some(draft_model) = draft_model {
+            engine.set_draft_model(Arc::clone(draft_model))?;
+        }
         let options = SessionOptions {
             context: Some(context),
-            kv_type: self.kv.unwrap_or(Kv::F16).into(),
+            kv_type: plan.kv_type,
             sampler: SamplerOptions {
                 temperature: self.temperature.unwrap_or(TEMPERATURE),
                 top_k: self.top_k.unwrap_or(TOP_K),
                 top_p: self.top_p.unwrap_or(TOP_P),
                 min_p: self.min_p.unwrap_or(MIN_P),
                 repeat_penalty: self.repeat_penalty.unwrap_or(REPEAT_PENALTY),
-                seed: machine.seed,
+                seed: *seed,
                 ..SamplerOptions::default()
             },
             limits: Limits { max_tokens: Some(tokens), ..Limits::default() },
             speculation: if self.no_speculation { Speculation::Off } else { Speculation::Adaptive },
             shown: Vec::new(),
         };
-        Ok(machine.engine.session(options)?)
+        let session = engine.session(options)?;
+        Ok(Started { engine, session, plan })
     }
 }
 

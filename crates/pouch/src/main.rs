@@ -9,6 +9,7 @@ mod csv;
 mod errors;
 mod generation;
 mod interrupt;
+mod memory;
 mod models;
 mod printer;
 mod prompt;

@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use device::{Demand, Residency};
+use engine::Memory;
 use hub::{Event, Hub, Settings};
 use indicatif::ProgressBar;
 use kernels::Team;
@@ -147,10 +149,17 @@ fn remote_header(
 }
 
 /// Fetches and opens a model. The first start on this machine makes a copy in the layout the kernels read.
-pub(crate) fn open(reference: &str, team: &Team, printer: &Printer) -> Result<Arc<Model>, Failure> {
+/// It is held in `memory` as a plan says that is made for what is asked.
+pub(crate) fn open(
+    reference: &str,
+    team: &Team,
+    memory: &Memory,
+    demand: &Demand,
+    printer: &Printer,
+) -> Result<(Arc<Model>, Residency), Failure> {
     let hub = hub()?;
     let path = fetch(&hub, reference, printer)?;
-    open_file(&hub, &path, team, printer)
+    open_file(&hub, &path, team, memory, demand, printer)
 }
 
 /// Opens the model at `path`, as [`open`] does.
@@ -158,8 +167,10 @@ pub(crate) fn open_file(
     hub: &Hub,
     path: &Path,
     team: &Team,
+    memory: &Memory,
+    demand: &Demand,
     printer: &Printer,
-) -> Result<Arc<Model>, Failure> {
+) -> Result<(Arc<Model>, Residency), Failure> {
     let bar = std::cell::OnceCell::new();
     let progress = |done: u64, total: u64| {
         let bar = bar.get_or_init(|| printer.bar("preparing the weights", Some(total), Unit::Bytes));
@@ -167,16 +178,16 @@ pub(crate) fn open_file(
     };
     let folder = hub.derived_folder(path);
     let options = model::Options { cache_folder: Some(&folder), team: Some(team), progress: Some(&progress) };
-    let result = Model::open(path, &options);
+    let result = memory.open(path, &options, demand);
     if let Some(bar) = bar.get() {
         bar.finish_and_clear();
     }
-    let model = result.in_file(path)?;
+    let (model, plan) = result.in_file(path)?;
     if *model.residence() == Residence::Memory {
         printer.warning("no disk has room for the prepared weights, so they take memory; see POUCH_CACHE");
     }
     if !model.tokenizer.pre_tokenizer_is_known() {
         printer.warning("the file's rules for cutting text into words are not known; common ones are used");
     }
-    Ok(Arc::new(model))
+    Ok((model, plan))
 }

@@ -23,9 +23,9 @@ pub enum Error {
     /// A model's file could not be read.
     #[error(transparent)]
     File(#[from] gguf::Error),
-    /// The default model's weights do not fit.
+    /// The default model does not fit.
     #[error(transparent)]
-    Memory(model::Error),
+    Memory(engine::Error),
     /// Others could reach the server and nothing would stop them.
     #[error("{address} can be reached from other machines: an API key is required")]
     KeyRequired {

@@ -8,17 +8,15 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use engine::DEFAULT_BATCH;
+use engine::{DEFAULT_BATCH, Demand, Memory, conversations};
 use grammar::Grammars;
-use model::{Budget, Grant, Model, Workspace};
+use model::{Model, Workspace};
 use tokio::sync::Mutex;
 
 use crate::api_error::ApiError;
 use crate::card::Card;
 use crate::error::Error;
-
-/// What the budget is told that weights are.
-const WEIGHTS: &str = "weights";
+use crate::generation::Common;
 
 /// The name that always stands for the first model.
 const DEFAULT: &str = "default";
@@ -41,8 +39,10 @@ pub struct ModelFile {
 /// All models that can be asked for.
 pub(crate) struct Models {
     entries: Vec<Arc<Entry>>,
-    /// What weights take counts against it.
-    budget: Budget,
+    /// Decides what models may take.
+    memory: Memory,
+    /// What each is asked for.
+    demand: Demand,
     /// Counts uses, to tell which is longest ago.
     clock: AtomicU64,
 }
@@ -63,13 +63,25 @@ pub(crate) struct Loaded {
     pub(crate) name: String,
     pub(crate) model: Arc<Model>,
     pub(crate) grammars: Grammars,
-    /// What its weights and the buffers of two passes take, beside which keys and values must fit.
-    pub(crate) bytes: usize,
-    _memory: Grant,
+    memory: Memory,
+}
+
+impl Loaded {
+    fn new(name: &str, model: Arc<Model>, memory: &Memory) -> Arc<Loaded> {
+        let grammars = Grammars::new(&model.tokenizer);
+        Arc::new(Loaded { name: name.to_owned(), model, grammars, memory: memory.clone() })
+    }
+
+    /// Bytes that keys and values may take beside the model, one pass, and one that was put aside for it.
+    pub(crate) fn bytes_beside(&self) -> usize {
+        let buffers = 2 * Workspace::new(&self.model.config, DEFAULT_BATCH).bytes();
+        self.memory.budget().limit().saturating_sub(self.memory.held_bytes(&self.model) + buffers)
+    }
 }
 
 impl Models {
-    pub(crate) fn new(files: Vec<ModelFile>, budget: Budget) -> Result<Models, Error> {
+    pub(crate) fn new(files: Vec<ModelFile>, memory: Memory, common: Common) -> Result<Models, Error> {
+        let demand = conversations(common.context, Some(common.kv_type), DEFAULT_BATCH, None);
         let mut entries: Vec<Arc<Entry>> = Vec::new();
         for file in files {
             let card = Card::read(&file.name, &file.path)?;
@@ -78,13 +90,10 @@ impl Models {
                 return Err(Error::SameName { name: file.name, first, second });
             }
             let loaded = match file.open {
-                Some(model) => Some(Arc::new(Loaded {
-                    name: file.name.clone(),
-                    grammars: Grammars::new(&model.tokenizer),
-                    bytes: weight_bytes(&model) + buffer_bytes(&model),
-                    _memory: budget.take(WEIGHTS, weight_bytes(&model)).map_err(Error::Memory)?,
-                    model,
-                })),
+                Some(model) => {
+                    memory.fit(&model, &demand).map_err(Error::Memory)?;
+                    Some(Loaded::new(&file.name, model, &memory))
+                }
                 None => None,
             };
             entries.push(Arc::new(Entry {
@@ -98,7 +107,7 @@ impl Models {
         }
         match entries.is_empty() {
             true => Err(Error::NoModel),
-            false => Ok(Models { entries, budget, clock: AtomicU64::new(1) }),
+            false => Ok(Models { entries, memory, demand, clock: AtomicU64::new(1) }),
         }
     }
 
@@ -107,9 +116,9 @@ impl Models {
         &self.entries
     }
 
-    /// What their weights count against.
-    pub(crate) fn budget(&self) -> &Budget {
-        &self.budget
+    /// What decides how much they may take.
+    pub(crate) fn memory(&self) -> &Memory {
+        &self.memory
     }
 
     /// The model that goes by `name`; the first if there is none, or `default`.
@@ -148,46 +157,43 @@ impl Models {
         if let Some(loaded) = slot.as_ref() {
             return Ok(Arc::clone(loaded));
         }
-        let (path, folder) = (entry.path.clone(), entry.cache_folder.clone());
-        let opened = tokio::task::spawn_blocking(move || {
-            let options = model::Options { cache_folder: folder.as_deref(), ..model::Options::default() };
-            Model::open(&path, &options)
-        });
         let name = &entry.card.name;
-        let failed = |error: &dyn std::fmt::Display| {
-            ApiError::server("model_failed", format!("the model {name} cannot be opened: {error}"))
-        };
-        let model = match opened.await {
-            Ok(Ok(model)) => Arc::new(model),
-            Ok(Err(error)) => return Err(failed(&error)),
-            Err(error) => return Err(failed(&error)),
-        };
-        let bytes = weight_bytes(&model);
-        let memory = loop {
-            match self.budget.take(WEIGHTS, bytes) {
-                Ok(memory) => break memory,
-                Err(_) if self.close_one() => {}
-                Err(error) => {
-                    let message = format!("the model {name} does not fit: {error}");
-                    return Err(ApiError::unavailable("insufficient_memory", message));
+        let model = loop {
+            let (path, folder) = (entry.path.clone(), entry.cache_folder.clone());
+            let (memory, demand) = (self.memory.clone(), self.demand);
+            let opened = tokio::task::spawn_blocking(move || {
+                let options = model::Options { cache_folder: folder.as_deref(), ..model::Options::default() };
+                memory.open(&path, &options, &demand)
+            });
+            match opened.await {
+                Ok(Ok((model, plan))) => {
+                    // Rather than have layers read for every token, what nobody uses is closed.
+                    while plan.streams() && self.close_one() {
+                        let fitted = self.memory.fit(&model, &self.demand);
+                        if fitted.is_ok_and(|plan| !plan.streams()) {
+                            break;
+                        }
+                    }
+                    break model;
                 }
+                Ok(Err(error)) if is_short(&error) => {
+                    if !self.close_one() {
+                        let message = format!("the model {name} does not fit: {error}");
+                        return Err(ApiError::unavailable("insufficient_memory", message));
+                    }
+                }
+                Ok(Err(error)) => return Err(failed(name, &error)),
+                Err(error) => return Err(failed(name, &error)),
             }
         };
-        let grammars = Grammars::new(&model.tokenizer);
-        let loaded = Arc::new(Loaded {
-            name: name.clone(),
-            grammars,
-            bytes: bytes + buffer_bytes(&model),
-            model,
-            _memory: memory,
-        });
+        let loaded = Loaded::new(name, model, &self.memory);
         *slot = Some(Arc::clone(&loaded));
         Ok(loaded)
     }
 
     /// Closes models that nobody uses as long as less than `bytes` are free.
     pub(crate) fn make_room(&self, bytes: usize) {
-        while self.budget.limit() - self.budget.used() < bytes && self.close_one() {}
+        while self.memory.budget().free() < bytes && self.close_one() {}
     }
 
     /// Closes the model that nobody uses and whose last use is longest ago. Returns whether there was one.
@@ -220,13 +226,11 @@ impl Entry {
     }
 }
 
-/// What a model's weights count.
-fn weight_bytes(model: &Model) -> usize {
-    let memory = model.memory();
-    memory.weights + memory.embedding
+/// Whether a model was refused for want of memory, which another may leave.
+fn is_short(error: &engine::Error) -> bool {
+    matches!(error, engine::Error::Refused(_) | engine::Error::Model(model::Error::Budget { .. }))
 }
 
-/// What passes take while they are computed: one, and one that was put aside for it.
-fn buffer_bytes(model: &Model) -> usize {
-    2 * Workspace::new(&model.config, DEFAULT_BATCH).bytes()
+fn failed(name: &str, error: &dyn std::fmt::Display) -> ApiError {
+    ApiError::server("model_failed", format!("the model {name} cannot be opened: {error}"))
 }

@@ -87,12 +87,11 @@ impl Server {
             return Err(Error::KeyRequired { address });
         }
         let limits = options.limits;
-        let memory = options.keeping.budget.limit();
-        let common = Common { context: options.context, kv_type: options.kv_type, memory };
+        let common = Common { context: options.context, kv_type: options.kv_type };
         let within_data = |name| options.data.as_ref().map(|data| data.join(name));
         let (responses, conversations) = (within_data("responses"), within_data("conversations"));
         let app = Arc::new(App {
-            models: Arc::new(Models::new(options.models, options.keeping.budget)?),
+            models: Arc::new(Models::new(options.models, options.keeping.memory, common)?),
             service: options.service,
             common,
             access,

@@ -55,10 +55,9 @@ impl MemoryTable {
         let batch = setting.batch.clamp(1, context);
         // Freshly allocated zeros are no memory yet, so asking costs nothing.
         let mut buffers = Workspace::new(config, batch).bytes();
-        if !shape.matrices().any(|matrix| matrix.format.is_float()) {
-            // Activations are rounded row by row; the buffer for products with floats is never touched.
+        if shape.matrices().any(|matrix| matrix.format.is_float()) {
             let widest = shape.matrices().map(|matrix| matrix.columns).max().unwrap_or(0);
-            buffers = buffers.saturating_sub(batch * widest * size_of::<f32>());
+            buffers += batch * widest * size_of::<f32>();
         }
         let vocabulary = &shape.vocabulary;
         let text = vocabulary.text_bytes as u64;
@@ -80,7 +79,8 @@ impl MemoryTable {
 
     /// With so many layers in memory, the others read into buffers when it is their turn. Layers differ in size: none is
     /// taken for smaller than the largest.
-    pub(crate) fn streaming(self, shape: &Shape, resident_layers: usize) -> MemoryTable {
+    #[must_use]
+    pub fn streaming(self, shape: &Shape, resident_layers: usize) -> MemoryTable {
         let layers = shape.layers.iter().map(LayerShape::bytes);
         if resident_layers >= shape.layers.len() {
             return MemoryTable { weights_bytes: shape.weight_bytes(), streaming_bytes: 0, ..self };

@@ -104,8 +104,8 @@ fn room(bytes: u64) -> Room {
     Room { bytes, limit_bytes: bytes + 10_000_000, by: "cgroup v1", path: None }
 }
 
-fn request(context: usize) -> Request {
-    Request { context, least_context: context, kv_type: None, batch: 256, threads: 4 }
+fn demand(context: usize) -> Demand {
+    Demand { context, least_context: context, kv_type: None, batch: 256, threads: 4 }
 }
 
 /// What every plan must keep to.
@@ -120,9 +120,9 @@ fn check(shape: &Shape, plan: &Residency, room: &Room) {
     }
 }
 
-fn plan(model: &Model, request: &Request, bytes: u64) -> Residency {
+fn plan(model: &Model, demand: &Demand, bytes: u64) -> Residency {
     let (shape, room) = (model.shape(), room(bytes));
-    let plan = residency(&shape, request, &room).unwrap_or_else(|refusal| panic!("{refusal}"));
+    let plan = residency(&shape, demand, &room).unwrap_or_else(|refusal| panic!("{refusal}"));
     check(&shape, &plan, &room);
     plan
 }
@@ -130,58 +130,58 @@ fn plan(model: &Model, request: &Request, bytes: u64) -> Residency {
 #[test]
 fn with_plenty_nothing_is_given_up() {
     for model in [SMALL, MIDDLE, LARGE] {
-        let plan = plan(&model, &request(8192), 64 << 30);
+        let plan = plan(&model, &demand(8192), 64 << 30);
         assert_eq!((plan.context, plan.kv_type, plan.batch), (8192, KvType::F16, 256));
         assert!(!plan.streams());
     }
-    let endless = residency(&SMALL.shape(), &request(8192), &Room::endless()).unwrap();
+    let endless = residency(&SMALL.shape(), &demand(8192), &Room::endless()).unwrap();
     assert_eq!((endless.resident_layers, endless.kv_type), (28, KvType::F16));
 }
 
 #[test]
 fn models_far_larger_than_the_limit_stream() {
-    let small = plan(&SMALL, &request(1024), 490_000_000);
+    let small = plan(&SMALL, &demand(1024), 490_000_000);
     assert!(small.streams() && small.kv_type == KvType::F16 && small.batch == 256, "{small:?}");
     // 8 and 14 billion weights of 5 bits each, with the slack that the kernel takes of limits of 3 and 4 GB.
-    let middle = plan(&MIDDLE, &request(4096), 2_950_000_000);
+    let middle = plan(&MIDDLE, &demand(4096), 2_950_000_000);
     assert!(middle.streams() && (4..28).contains(&middle.resident_layers), "{middle:?}");
-    let large = plan(&LARGE, &request(4096), 3_930_000_000);
+    let large = plan(&LARGE, &demand(4096), 3_930_000_000);
     assert!(large.streams() && (4..28).contains(&large.resident_layers), "{large:?}");
 }
 
 #[test]
 fn what_costs_least_is_given_up_first() {
-    let whole = plan(&SMALL, &request(8192), 64 << 30).memory;
+    let whole = plan(&SMALL, &demand(8192), 64 << 30).memory;
     let (all, kv) = (whole.resident_bytes(), whole.kv_cache_bytes);
-    let smaller = plan(&SMALL, &request(8192), all - 1);
+    let smaller = plan(&SMALL, &demand(8192), all - 1);
     assert_eq!((smaller.batch, smaller.kv_type, smaller.streams()), (128, KvType::F16, false));
-    let packed = plan(&SMALL, &request(8192), all - kv / 4);
+    let packed = plan(&SMALL, &demand(8192), all - kv / 4);
     assert_eq!((packed.kv_type, packed.streams()), (KvType::Q8_0, false));
-    let chosen = Request { kv_type: Some(KvType::F16), ..request(8192) };
+    let chosen = Demand { kv_type: Some(KvType::F16), ..demand(8192) };
     assert!(plan(&SMALL, &chosen, all - kv / 4).streams(), "whoever chose the halves gets them");
     // Whoever asked for no context gets a shorter one before layers have to be read for every token.
-    let modest = Request { least_context: 2048, ..request(8192) };
+    let modest = Demand { least_context: 2048, ..demand(8192) };
     let shorter = plan(&SMALL, &modest, all - kv / 4 * 3);
     assert_eq!((shorter.context, shorter.streams()), (4096, false));
-    assert!(plan(&SMALL, &request(8192), all - kv / 4 * 3).streams());
+    assert!(plan(&SMALL, &demand(8192), all - kv / 4 * 3).streams());
 }
 
 #[test]
 fn a_refusal_names_the_smallest_limit_and_with_it_there_is_a_plan() {
     let shape = SMALL.shape();
-    for request in [
-        request(8192),
-        Request { kv_type: Some(KvType::F16), ..request(8192) },
-        Request { least_context: 512, ..request(4096) },
+    for demand in [
+        demand(8192),
+        Demand { kv_type: Some(KvType::F16), ..demand(8192) },
+        Demand { least_context: 512, ..demand(4096) },
     ] {
         let room = room(250_000_000);
-        let refusal = residency(&shape, &request, &room).unwrap_err();
+        let refusal = residency(&shape, &demand, &room).unwrap_err();
         assert_eq!(refusal.missing, refusal.needed - room.bytes);
         let limit = refusal.least_limit;
         let enough = Room { bytes: limit - 10_000_000, limit_bytes: limit, ..room.clone() };
-        check(&shape, &residency(&shape, &request, &enough).unwrap(), &enough);
+        check(&shape, &residency(&shape, &demand, &enough).unwrap(), &enough);
         let short = Room { bytes: enough.bytes - 1, ..enough };
-        assert!(residency(&shape, &request, &short).is_err());
+        assert!(residency(&shape, &demand, &short).is_err());
         assert!(refusal.to_string().contains("cgroup v1 leaves 250 MB"), "{refusal}");
     }
 }
@@ -189,14 +189,14 @@ fn a_refusal_names_the_smallest_limit_and_with_it_there_is_a_plan() {
 #[test]
 fn what_a_refusal_says_would_help_helps() {
     let shape = SMALL.shape();
-    let needed = residency(&shape, &request(8192), &room(0)).unwrap_err().needed;
-    let chosen = Request { kv_type: Some(KvType::F16), ..request(8192) };
+    let needed = residency(&shape, &demand(8192), &room(0)).unwrap_err().needed;
+    let chosen = Demand { kv_type: Some(KvType::F16), ..demand(8192) };
     let refusal = residency(&shape, &chosen, &room(needed)).unwrap_err();
     assert!(refusal.helps.iter().any(|help| help.contains("--kv q8_0")), "{refusal}");
     assert!(refusal.helps.iter().any(|help| help == "a context of 4096 tokens"), "{refusal}");
-    for better in [request(8192), Request { least_context: 4096, ..chosen }] {
+    for better in [demand(8192), Demand { least_context: 4096, ..chosen }] {
         assert!(residency(&shape, &better, &room(needed)).is_ok());
     }
-    let hopeless = residency(&shape, &request(8192), &room(1_000_000)).unwrap_err();
+    let hopeless = residency(&shape, &demand(8192), &room(1_000_000)).unwrap_err();
     assert_eq!(hopeless.helps, ["a smaller model"]);
 }

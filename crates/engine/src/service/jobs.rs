@@ -172,7 +172,8 @@ impl Job {
     pub(super) fn admit(&mut self, keeping: &Keeping) -> Result<bool, Error> {
         match self.task.take() {
             Some(Task::Answer { state, constraint, logprobs }) => {
-                let mut session = Session::restore(Arc::clone(&self.model), None, *state, &keeping.budget)?;
+                let mut session =
+                    Session::restore(Arc::clone(&self.model), None, *state, keeping.memory.budget())?;
                 if let Some(constraint) = constraint {
                     session.constrain(constraint)?;
                 }
@@ -190,7 +191,7 @@ impl Job {
             }
             Some(Task::Embed(embedding)) => {
                 self.embedding = Some(embedding);
-                self.next_text(&keeping.budget).map(|is_there| !is_there)
+                self.next_text(keeping.memory.budget()).map(|is_there| !is_there)
             }
             None => Ok(true),
         }

@@ -6,13 +6,16 @@
 //!
 //! A session begins only where there is room for its text beside the texts of those that have begun. Otherwise many would
 //! come half of their way together, and push each other out again and again.
+//!
+//! The limit itself may be lowered while sessions run. Then all of them give way, from the lowest rank on, until what is
+//! taken is no more than may be; those that no longer fit are told so when it is their turn.
 
 use std::time::Duration;
 
-use super::Keeping;
 use super::jobs::Job;
 use super::runner::Runner;
 use super::world::World;
+use super::{Keeping, RequestId};
 use crate::error::Error;
 
 /// A session gives its memory to one of a higher class that is ahead of it by so many classes, or the wait that counts as
@@ -58,10 +61,32 @@ impl<W: World> Runner<W> {
         // Who is alone may try.
         begun.peek()?;
         let taken: usize = begun.map(Job::kv_bytes_to_come).sum();
-        let budget = &self.options.keeping.budget;
         let needed = leader.kv_bytes_to_come() + taken;
-        let missing = needed.saturating_sub(budget.limit().saturating_sub(budget.used()));
+        let missing = needed.saturating_sub(self.options.keeping.memory.budget().free());
         (missing > 0).then_some(missing)
+    }
+
+    /// Gives back what is taken beyond a limit that was lowered, and what nobody uses if memory is fought for.
+    pub(super) fn obey(&mut self) {
+        let memory = self.options.keeping.memory.clone();
+        // Layers that can be neither kept nor read fail the next pass, which tells whose it is.
+        if !memory.look().unwrap_or(true) {
+            return;
+        }
+        self.stations.drop_spare();
+        if let Some(store) = &self.options.keeping.store {
+            store.make_room(usize::MAX);
+        }
+        let (policy, now) = (self.policy, self.now());
+        while memory.budget().excess() > 0 {
+            let holders = self.jobs().filter(|job| job.kv_bytes() > 0);
+            let ranked = holders.map(|job| (job.id, policy.rank(now, &job.claim)));
+            let Some((id, _)) = ranked.min_by(|a, b| a.1.total_cmp(&b.1)) else { return };
+            self.evict(id);
+            if let Some(store) = &self.options.keeping.store {
+                store.make_room(usize::MAX);
+            }
+        }
     }
 
     /// Looks for `needed` bytes for `leader`.
@@ -98,6 +123,12 @@ impl<W: World> Runner<W> {
         if !(is_ahead || is_alone) {
             return Room::Later;
         }
+        self.evict(id);
+        Room::Made
+    }
+
+    /// Takes a session's memory from it, and gives up the pass that it is in.
+    fn evict(&mut self, id: RequestId) {
         if let Some(at) = self.flights.iter().position(|flight| flight.jobs.iter().any(|job| job.id == id)) {
             self.ground(at);
         }
@@ -105,13 +136,13 @@ impl<W: World> Runner<W> {
             victim.evict();
         }
         self.note_eviction();
-        Room::Made
     }
 
     /// Waits for pages on their way to the disk, which take memory until they are there: nobody has memory to compute with
     /// meanwhile. Returns whether that freed some.
     fn wait_for_written_pages(&self) -> bool {
-        let Keeping { budget, store: Some(store), .. } = &self.options.keeping else { return false };
+        let Keeping { memory, store: Some(store), .. } = &self.options.keeping else { return false };
+        let budget = memory.budget();
         let before = budget.used();
         store.flush();
         store.make_room(before);

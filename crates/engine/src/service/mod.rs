@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 
 use device::default_threads;
 use kernels::Team;
-use model::{Budget, KvCache, Model};
+use model::{KvCache, Model};
 
 use crate::choices::Choice;
 use crate::constraint::Constraint;
@@ -29,6 +29,7 @@ use crate::engine::DEFAULT_BATCH;
 use crate::error::Error;
 use crate::generate::Figures;
 use crate::journal::{Journal, Recovered};
+use crate::memory::Memory;
 use crate::scheduler::{Claim, Class, PolicyOptions};
 use crate::session::{DEFAULT_CONTEXT, EndReason, SessionOptions, SessionState};
 use crate::store::PageStore;
@@ -57,8 +58,8 @@ pub struct ServiceOptions {
 /// Where a service keeps what it has computed, and how much memory it may take.
 #[derive(Clone, Debug)]
 pub struct Keeping {
-    /// Keys, values and buffers count against it. Whoever opens models may count their weights too.
-    pub budget: Budget,
+    /// Models that were opened with it, keys, values and buffers count against its budget.
+    pub memory: Memory,
     /// Keys and values of beginnings that may come up again.
     pub store: Option<PageStore>,
     /// Answers that must outlive the process.
@@ -68,7 +69,7 @@ pub struct Keeping {
 impl Default for Keeping {
     /// No limit, and nothing outlives its request.
     fn default() -> Keeping {
-        Keeping { budget: Budget::unlimited(), store: None, journal: None }
+        Keeping { memory: Memory::unlimited(), store: None, journal: None }
     }
 }
 
@@ -212,8 +213,7 @@ struct Shared {
     /// Requests without a session.
     waiting: Arc<AtomicUsize>,
     most_waiting: usize,
-    /// Bytes of memory.
-    limit: usize,
+    memory: Memory,
     next: AtomicU64,
     began: Instant,
     journal: Option<Journal>,
@@ -232,7 +232,7 @@ impl Service {
         let figures = Arc::new(Mutex::new(ServiceFigures::default()));
         let began = Instant::now();
         let threads = options.threads.unwrap_or_else(default_threads);
-        let (most_waiting, limit) = (options.most_waiting, options.keeping.budget.limit());
+        let (most_waiting, memory) = (options.most_waiting, options.keeping.memory.clone());
         let journal = options.keeping.journal.clone();
         let (theirs, told) = (Arc::clone(&waiting), Arc::clone(&figures));
         let thread = std::thread::Builder::new()
@@ -247,7 +247,7 @@ impl Service {
                 mail: Mutex::new(sender),
                 waiting,
                 most_waiting,
-                limit,
+                memory,
                 next: AtomicU64::new(0),
                 began,
                 journal,
@@ -274,7 +274,8 @@ impl Service {
         options.context = Some(context);
         options.sampler.check()?;
         let most = prompt.len().saturating_add(answer).min(context);
-        let (needed, limit) = (KvCache::bytes(&model.config, most, options.kv_type), self.shared.limit);
+        let (needed, limit) =
+            (KvCache::bytes(&model.config, most, options.kv_type), self.shared.memory.budget().limit());
         if needed > limit {
             return Err(Error::NeverFits { tokens: most, needed, limit });
         }

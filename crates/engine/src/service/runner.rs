@@ -27,6 +27,9 @@ pub(super) enum Mail {
 /// three classes.
 const MOST_FLIGHTS: usize = 3;
 
+/// How often the room for memory is looked at while nothing is computed.
+const IDLE_LOOK: Duration = Duration::from_secs(1);
+
 /// How fast the speeds that are told follow.
 const RATE: f64 = 0.2;
 
@@ -83,6 +86,7 @@ impl<W: World> Runner<W> {
     pub(super) fn run(mut self) {
         while !self.is_stopped {
             self.receive();
+            self.obey();
             self.drop_cancelled();
             self.admit();
             self.unpark_in_time();
@@ -112,8 +116,10 @@ impl<W: World> Runner<W> {
         if self.queued.is_empty() && self.jobs().next().is_none() {
             self.tell();
             self.stations.forget_closed();
-            let mail = self.world.wait();
-            self.take(mail);
+            let most = self.options.keeping.memory.is_watched().then_some(IDLE_LOOK);
+            if let Some(mail) = self.world.wait(most) {
+                self.take(mail);
+            }
         }
         self.take_mail(&mut []);
     }
@@ -262,7 +268,7 @@ impl<W: World> Runner<W> {
             let keeping = &self.options.keeping;
             let pass = own
                 .take()
-                .map_or_else(|| self.stations.pass(&model, self.options.batch, &keeping.budget), Ok);
+                .map_or_else(|| self.stations.pass(&model, self.options.batch, keeping.memory.budget()), Ok);
             let started = match pass {
                 Ok(pass) => {
                     let station = self.stations.of(&model);
@@ -317,6 +323,7 @@ impl<W: World> Runner<W> {
             if is_done {
                 return self.land(&model, flight);
             }
+            self.obey();
             turn += spent;
             if turn >= self.options.policy.longest_wait {
                 // It has had its turn: whatever it waited for that is over.
@@ -351,7 +358,7 @@ impl<W: World> Runner<W> {
     fn land(&mut self, model: &Arc<Model>, flight: Flight) {
         let (tokens, members) = (flight.pass.len(), flight.jobs.len());
         let station = self.stations.of(model);
-        let budget = &self.options.keeping.budget;
+        let budget = self.options.keeping.memory.budget();
         let (outcomes, time, pass) = flight.land(model, &self.team, station, budget);
         self.stations.keep(model, pass);
         self.note_pass(tokens, members, time);

@@ -47,10 +47,10 @@ impl World for Simulated {
         self.mail.pop_front_if(|(at, _)| *at <= now).map(|(_, mail)| mail)
     }
 
-    fn wait(&mut self) -> Mail {
-        let Some((at, mail)) = self.mail.pop_front() else { return Mail::Stop };
+    fn wait(&mut self, _longest: Option<Duration>) -> Option<Mail> {
+        let Some((at, mail)) = self.mail.pop_front() else { return Some(Mail::Stop) };
         self.clock.fetch_max(at.as_nanos() as u64, Ordering::Relaxed);
-        mail
+        Some(mail)
     }
 }
 

@@ -1,6 +1,6 @@
 //! Where the runner's time and mail come from: the clock and a channel, or a simulation.
 
-use std::sync::mpsc::{Receiver, TryRecvError};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
 use std::time::{Duration, Instant};
 
 use super::runner::Mail;
@@ -16,8 +16,8 @@ pub(super) trait World {
     /// The next mail, if there is some.
     fn mail(&mut self) -> Option<Mail>;
 
-    /// The next mail, however long it takes.
-    fn wait(&mut self) -> Mail;
+    /// The next mail, however long it takes, or `None` after the longest wait, if one is given.
+    fn wait(&mut self, longest: Option<Duration>) -> Option<Mail>;
 }
 
 /// The world outside.
@@ -44,7 +44,14 @@ impl World for Real {
         }
     }
 
-    fn wait(&mut self) -> Mail {
-        self.mail.recv().unwrap_or(Mail::Stop)
+    fn wait(&mut self, longest: Option<Duration>) -> Option<Mail> {
+        match longest {
+            None => Some(self.mail.recv().unwrap_or(Mail::Stop)),
+            Some(longest) => match self.mail.recv_timeout(longest) {
+                Ok(mail) => Some(mail),
+                Err(RecvTimeoutError::Timeout) => None,
+                Err(RecvTimeoutError::Disconnected) => Some(Mail::Stop),
+            },
+        }
     }
 }

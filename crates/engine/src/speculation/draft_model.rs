@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use kernels::Team;
-use model::{KvCache, Logits, Model, Workspace};
+use model::{Budget, Grant, KvCache, Logits, Model, Workspace};
 
 use super::costs::smooth;
 use super::{Moment, Pace};
@@ -33,14 +33,23 @@ pub(crate) struct DraftEngine {
     pub(crate) model: Arc<Model>,
     team: Arc<Team>,
     workspace: Workspace,
+    _grant: Grant,
     /// What a pass over one token takes; 0 before the first.
     seconds: f64,
 }
 
 impl DraftEngine {
-    pub(crate) fn new(model: Arc<Model>, team: Arc<Team>, batch: usize) -> DraftEngine {
+    /// # Errors
+    /// [`Error::Model`] if `budget` has no room for its buffers.
+    pub(crate) fn new(
+        model: Arc<Model>,
+        team: Arc<Team>,
+        batch: usize,
+        budget: &Budget,
+    ) -> Result<DraftEngine, Error> {
         let workspace = Workspace::new(&model.config, batch);
-        DraftEngine { model, team, workspace, seconds: 0.0 }
+        let _grant = budget.take("the buffers of the draft model", workspace.bytes())?;
+        Ok(DraftEngine { model, team, workspace, _grant, seconds: 0.0 })
     }
 }
 
@@ -108,7 +117,7 @@ impl DraftModel {
             let pending = &tokens[self.cache.len()..];
             let is_single = pending.len() == 1;
             let start = Instant::now();
-            let DraftEngine { model, team, workspace, seconds } = engine;
+            let DraftEngine { model, team, workspace, seconds, .. } = engine;
             let logits = model.forward(team, workspace, &mut self.cache, pending, Logits::Last)?;
             if is_single {
                 *seconds = smooth(*seconds, start.elapsed());

@@ -39,7 +39,9 @@ pub struct Input {
     tokens: usize,
     columns: usize,
     keep: Keep,
-    /// `[token][column]`
+    /// Activations that there is room for.
+    most: usize,
+    /// `[token][column]`; empty until products with float weights want it.
     pub(crate) floats: Vec<f32>,
     /// `[tile][block][token of the tile][32]`, values in -127..=127.
     pub(crate) q: Vec<i8>,
@@ -80,7 +82,8 @@ impl Input {
             tokens: 0,
             columns: 0,
             keep: Keep::Both,
-            floats: vec![0.0; max_tokens * max_columns],
+            most: max_tokens * max_columns,
+            floats: Vec::new(),
             q: vec![0; blocks * BLOCK],
             scale: vec![0.0; blocks],
             whole: Sums::new(blocks),
@@ -114,9 +117,12 @@ impl Input {
         keep: Keep,
         make: &(dyn Fn(usize, &mut [f32]) + Sync),
     ) {
-        assert!(tokens * columns <= self.floats.len(), "more activations than room for them");
+        assert!(tokens * columns <= self.most, "more activations than room for them");
         assert!(!keep.ints() || columns.is_multiple_of(BLOCK), "activations in blocks of {BLOCK}");
         (self.tokens, self.columns, self.keep) = (tokens, columns, keep);
+        if keep.floats() && self.floats.is_empty() {
+            self.floats = vec![0.0; self.most];
+        }
         let few = dispatch::few(cpu::tier(), tokens);
         let tile = few.unwrap_or_else(|| dispatch::tile_tokens(cpu::tier()));
         let rounded = Rounded {

@@ -13,7 +13,7 @@ use serde::Serialize;
 use crate::errors::Failure;
 use crate::generation::team;
 use crate::printer::{Printer, Unit};
-use crate::{models, prompt, units};
+use crate::{memory, models, prompt, units};
 
 /// Check a packed model against the certificate beside it
 #[derive(Debug, clap::Args)]
@@ -98,7 +98,14 @@ fn measure_again(
 ) -> Result<Vec<Deviation>, Failure> {
     let text = certified_text(arguments.text.as_deref(), &report.certificate)?;
     let team = team(arguments.threads);
-    let open = |reference: &str| models::open(reference, &team, printer);
+    let memory = memory::memory(None);
+    let context = report.certificate.quality.context as usize;
+    let demand = memory::for_text(context, Some(KvType::F16), team.threads());
+    let open = |reference: &str| -> Result<_, Failure> {
+        let (model, plan) = models::open(reference, &team, &memory, &demand, printer)?;
+        memory::tell(&plan, &demand, &model, &memory, printer);
+        Ok(model)
+    };
     let original: Option<std::sync::Arc<Model>> = arguments.against.as_deref().map(open).transpose()?;
     if let Some(original) = &original {
         check_original(&report.certificate, original.paths())?;

@@ -1,6 +1,7 @@
 //! `pouch eval`: how good a model file is, in figures.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use evaluate::{Comparison, LogitsFile, Options, Perplexity, Progress};
 use kernels::Team;
@@ -11,7 +12,7 @@ use crate::commands::MODEL_HELP;
 use crate::errors::{Failure, InFile};
 use crate::generation::{Compute, team};
 use crate::printer::{Printer, Unit};
-use crate::{models, prompt};
+use crate::{memory, models, prompt};
 
 /// Measure a model's perplexity on a text, and its distance from another model
 #[derive(Debug, clap::Args)]
@@ -82,11 +83,18 @@ struct Against<'a> {
 pub(crate) fn run(arguments: Arguments, printer: &Printer) -> Result<(), Failure> {
     let text = prompt::read(&arguments.text)?;
     let team = team(arguments.compute.threads);
-    let model = models::open(&arguments.model, &team, printer)?;
+    let memory = memory::memory(arguments.compute.memory);
+    let demand = memory::for_text(arguments.context, Some(arguments.compute.kv_type()), team.threads());
+    let open = |name: &str| -> Result<Arc<Model>, Failure> {
+        let (model, plan) = models::open(name, &team, &memory, &demand, printer)?;
+        memory::tell(&plan, &demand, &model, &memory, printer);
+        Ok(model)
+    };
+    let model = open(&arguments.model)?;
     let options = Options {
         context: arguments.context,
         windows: arguments.chunks,
-        kv_type: arguments.compute.kv.into(),
+        kv_type: arguments.compute.kv_type(),
     };
     let bar = printer.bar("measuring", None, Unit::Count);
     let mut progress = |progress: Progress| {
@@ -100,7 +108,7 @@ pub(crate) fn run(arguments: Arguments, printer: &Printer) -> Result<(), Failure
             .map_err(Failure::from)
             .map(|perplexity| (perplexity, None)),
         Some(other) => {
-            let compared = compare(&model, other, &team, &text, &options, &mut progress, printer);
+            let compared = compare(&model, other, &open, &team, &text, &options, &mut progress);
             compared.map(|comparison| (comparison.tested, Some(comparison)))
         }
     };
@@ -117,11 +125,11 @@ pub(crate) fn run(arguments: Arguments, printer: &Printer) -> Result<(), Failure
 fn compare(
     tested: &Model,
     other: &str,
+    open: &dyn Fn(&str) -> Result<Arc<Model>, Failure>,
     team: &Team,
     text: &str,
     options: &Options,
     progress: &mut dyn FnMut(Progress),
-    printer: &Printer,
 ) -> Result<Comparison, Failure> {
     let path = PathBuf::from(other);
     if evaluate::is_logits_file(&path) {
@@ -129,7 +137,7 @@ fn compare(
         return evaluate::against_file(tested, &mut saved, team, Some(text), options, progress)
             .in_file(&path);
     }
-    let reference = models::open(other, team, printer)?;
+    let reference = open(other)?;
     Ok(evaluate::against(tested, &reference, team, text, options, progress)?)
 }
 

@@ -8,7 +8,8 @@ use serde::Serialize;
 use text::{Message, Render};
 
 use crate::errors::Failure;
-use crate::generation::{AnswerFigures, GenerationArguments, Machine, finish_reason};
+use crate::generation::{AnswerFigures, GenerationArguments, Machine, Started, finish_reason};
+use crate::memory::Told;
 use crate::printer::Printer;
 use crate::{interrupt, prompt};
 
@@ -64,6 +65,7 @@ struct Output<'a> {
     seed: u64,
     threads: usize,
     context: usize,
+    residency: Told,
 }
 
 pub(crate) fn run(arguments: Arguments, printer: &Printer) -> Result<(), Failure> {
@@ -72,16 +74,17 @@ pub(crate) fn run(arguments: Arguments, printer: &Printer) -> Result<(), Failure
         return Err(Failure::Usage("the prompt is empty".to_owned()));
     }
     let start = Instant::now();
-    let mut machine = arguments.generation.open(printer)?;
+    let machine = arguments.generation.open(printer)?;
     let load = start.elapsed();
     let tokens = prompt_tokens(&arguments, &text, &machine, printer)?;
-    let mut session = arguments.generation.session(&machine, tokens.len(), printer)?;
+    let Started { mut engine, mut session, plan } =
+        arguments.generation.start(&machine, Some(tokens.len()), printer)?;
     session.push(&tokens)?;
 
     interrupt::install()?;
     let mut shown = Ok(());
     let generation = interrupt::during(|cancel| {
-        generate(&mut machine.engine, &mut session, cancel, &mut |event| {
+        generate(&mut engine, &mut session, cancel, &mut |event| {
             if let (Event::Text(piece), false, Ok(())) = (event, arguments.json, &shown) {
                 shown = printer.text(piece);
                 // Nobody reads on: no reason to go on writing.
@@ -106,8 +109,9 @@ pub(crate) fn run(arguments: Arguments, printer: &Printer) -> Result<(), Failure
             time_to_first_token_ms: figures.time_to_first_token.map(|time| time.as_secs_f64() * 1e3),
             load_ms: load.as_secs_f64() * 1e3,
             seed: machine.seed,
-            threads: machine.engine.team().threads(),
+            threads: engine.team().threads(),
             context: session.context(),
+            residency: Told::of(&plan),
         })?;
     } else {
         printer.end_line()?;

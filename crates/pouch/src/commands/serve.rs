@@ -4,18 +4,20 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use engine::{
-    Journal, Keeping, PageStore, PolicyOptions, Recovered, Service, ServiceOptions, Sharing, StoreOptions,
+    DEFAULT_BATCH, Journal, Keeping, PageStore, PolicyOptions, Recovered, Service, ServiceOptions, Sharing,
+    StoreOptions,
 };
 use hub::{Folder, Hub, Reference};
-use model::Budget;
+use model::KvType;
 use serde::Serialize;
 use server::{Limits, Listen, ModelFile, Options, Server};
 
 use crate::commands::MODEL_HELP;
 use crate::errors::Failure;
 use crate::generation::{Compute, team};
+use crate::memory::Told;
 use crate::printer::Printer;
-use crate::{models, units};
+use crate::{memory, models, units};
 
 /// Answer other programs and a web page: OpenAI's API, Ollama's API
 #[derive(Debug, clap::Args)]
@@ -53,10 +55,6 @@ pub(crate) struct Arguments {
     /// A web page elsewhere that may ask, such as https://chat.example
     #[arg(long = "allow-origin", value_name = "ORIGIN", help_heading = ACCESS)]
     origins: Vec<String>,
-
-    /// Memory that weights, keys and values may take, such as 1.5GB [default: no limit]
-    #[arg(long, value_name = "SIZE", value_parser = units::parse_bytes, help_heading = MACHINE)]
-    memory: Option<u64>,
 
     /// Tokens that fit, prompt and answer together [default: the model's own, at most 8192]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), help_heading = MACHINE)]
@@ -106,7 +104,7 @@ const MACHINE: &str = "Machine";
 /// The port that local engines usually have.
 const PORT: u16 = 8080;
 
-/// Memory that computed beginnings of prompts may take where there is no limit to memory.
+/// Memory that computed beginnings of prompts may take where there is plenty.
 const PAGES_IN_MEMORY: usize = 512 << 20;
 
 /// The variable that can hold the key.
@@ -128,6 +126,8 @@ Examples:
 struct Output<'a> {
     addresses: &'a [String],
     models: &'a [String],
+    /// Of the default model.
+    residency: Told,
 }
 
 pub(crate) fn run(arguments: Arguments, printer: &Printer) -> Result<(), Failure> {
@@ -135,17 +135,21 @@ pub(crate) fn run(arguments: Arguments, printer: &Printer) -> Result<(), Failure
     let listen = arguments.listen();
     let hub = models::hub()?;
     let mut files = arguments.files(&hub, printer)?;
-    {
+    let memory = memory::memory(arguments.compute.memory);
+    let chosen = arguments.context.map(|context| context as usize);
+    let (plan, context) = {
         // The default model is opened now, so that what is wrong with it is told now. The team that helps is gone before the
         // service has its own.
         let team = team(arguments.compute.threads);
-        for file in files.iter_mut().take(1) {
-            file.open = Some(models::open_file(&hub, &file.path, &team, printer)?);
-        }
-    }
-    let budget = match arguments.memory {
-        Some(bytes) => Budget::new(usize::try_from(bytes).unwrap_or(usize::MAX)),
-        None => Budget::unlimited(),
+        let kv_type = arguments.compute.kv.map(KvType::from);
+        let demand = engine::conversations(chosen, kv_type, DEFAULT_BATCH, Some(team.threads()));
+        let default = &mut files[0];
+        let (model, plan) = models::open_file(&hub, &default.path, &team, &memory, &demand, printer)?;
+        memory::tell(&plan, &demand, &model, &memory, printer);
+        // Where nothing is wanting, each model has its own.
+        let usual = engine::DEFAULT_CONTEXT.min(model.config.context);
+        default.open = Some(model);
+        (plan.clone(), chosen.or(Some(plan.context).filter(|context| *context < usual)))
     };
     let data = arguments.data.clone().or_else(|| Folder::Data.path());
     if data.is_none() {
@@ -154,13 +158,14 @@ pub(crate) fn run(arguments: Arguments, printer: &Printer) -> Result<(), Failure
     let (journal, recovered) = journal(data.as_deref(), printer);
     let store = PageStore::open(StoreOptions {
         folder: (arguments.prefix_cache > 0).then(|| hub.settings().cache.join("pages")),
-        memory: PAGES_IN_MEMORY.min(budget.limit() / 8),
+        memory: PAGES_IN_MEMORY.min(memory.budget().limit() / 8),
         disk: usize::try_from(arguments.prefix_cache).unwrap_or(usize::MAX),
     });
-    let keeping = Keeping { budget, store: Some(store), journal };
+    let keeping = Keeping { memory, store: Some(store), journal };
     let threads = arguments.compute.threads.map(usize::from);
     let service = Service::start(ServiceOptions {
         threads,
+        batch: plan.batch,
         keeping: keeping.clone(),
         policy: arguments.policy.into(),
         ..ServiceOptions::default()
@@ -173,8 +178,8 @@ pub(crate) fn run(arguments: Arguments, printer: &Printer) -> Result<(), Failure
         key,
         hosts: arguments.hosts,
         origins: arguments.origins,
-        context: arguments.context.map(|context| context as usize),
-        kv_type: arguments.compute.kv.into(),
+        context,
+        kv_type: plan.kv_type,
         keeping,
         recovered,
         data,
@@ -183,7 +188,11 @@ pub(crate) fn run(arguments: Arguments, printer: &Printer) -> Result<(), Failure
     // Before anybody knows that it is there and could tell it to end.
     let signals = server.signals()?;
     match arguments.json {
-        true => printer.json(&Output { addresses: server.addresses(), models: &names })?,
+        true => printer.json(&Output {
+            addresses: server.addresses(),
+            models: &names,
+            residency: Told::of(&plan),
+        })?,
         false => server.addresses().iter().try_for_each(|address| printer.line(address))?,
     }
     if let Some(error) = server.hidden() {

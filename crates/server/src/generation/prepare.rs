@@ -31,8 +31,6 @@ pub(crate) struct Common {
     /// Tokens that a prompt and its answer may have together; the model's own context or the usual one if `None`.
     pub(crate) context: Option<usize>,
     pub(crate) kv_type: KvType,
-    /// Bytes that a model's weights, keys and values may take together.
-    pub(crate) memory: usize,
 }
 
 /// # Errors
@@ -57,7 +55,7 @@ pub(super) fn prepare(common: Common, loaded: &Loaded, ask: &Ask) -> Result<Prep
     }
     let form = || form::hold(loaded, &ask.form, ask.tools.as_ref(), &ask.bias);
     let bytes = |tokens: usize| KvCache::bytes(&model.config, tokens, common.kv_type);
-    let memory = common.memory.saturating_sub(loaded.bytes);
+    let memory = loaded.bytes_beside();
     let max_tokens = match ask.max_tokens {
         Some(most) => most.min(room),
         // Who leaves the length to us gets what there is memory for.

@@ -41,7 +41,11 @@ pub(crate) async fn metrics(State(app): State<Arc<App>>) -> Response {
     let gauges = [
         ("pouch_requests_queued", "Requests that wait for memory.", figures.queued as f64),
         ("pouch_kv_bytes", "Bytes of keys and values.", figures.kv_bytes as f64),
-        ("pouch_memory_bytes", "Bytes of weights, keys and values.", app.models.budget().used() as f64),
+        (
+            "pouch_memory_bytes",
+            "Bytes of weights, keys and values.",
+            app.models.memory().budget().used() as f64,
+        ),
         ("pouch_prefill_tokens_per_second", "Tokens of prompts a second, lately.", figures.prefill_tok_s),
         ("pouch_decode_tokens_per_second", "Tokens of answers a second, lately.", figures.decode_tok_s),
     ];

@@ -52,7 +52,7 @@ impl Setup {
         let data = folder.path().join("data");
         let (journal, recovered) = Journal::open(&data.join("journal")).unwrap();
         let budget = self.memory.map_or_else(Budget::unlimited, Budget::new);
-        let keeping = Keeping { budget, store: None, journal: Some(journal) };
+        let keeping = Keeping { memory: budget.into(), store: None, journal: Some(journal) };
         let file = |(name, options): &(&str, TinyOptions)| {
             let path = folder.path().join(format!("{name}.gguf"));
             tiny_model(options).write(&path);

@@ -5,6 +5,7 @@ use serde::Serialize;
 use super::measure::{Measured, ModelMeasured, Phase, Round};
 use super::peer::Introduction;
 use crate::errors::Failure;
+use crate::memory::Told;
 use crate::printer::Printer;
 use crate::units;
 use device::machine::{Machine, Memory};
@@ -32,6 +33,7 @@ pub(super) struct Model {
     weights_bytes: usize,
     time_to_first_token_ms: f64,
     memory: Option<AtContext>,
+    residency: Told,
     prefill: Vec<Prefill>,
     decode: Vec<Decode>,
 }
@@ -149,6 +151,7 @@ impl Model {
             weights_bytes: measured.weight_bytes,
             time_to_first_token_ms: 1e3 * measured.first_token_seconds,
             memory: measured.memory.map(|(memory, context)| AtContext { context, memory }),
+            residency: measured.residency,
             prefill: tests(Phase::Prefill)
                 .map(|measured| Prefill {
                     tokens: measured.test.tokens,

@@ -4,15 +4,18 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use device::{Demand, Residency};
+use engine::Memory;
 use kernels::{Team, probe};
-use model::{KvCache, Logits, Model, Workspace};
+use model::{Grant, KvCache, Logits, Model, PAGE, Workspace};
 
 use super::Arguments;
 use super::peer::Peer;
 use crate::errors::Failure;
-use crate::models;
+use crate::memory::Told;
 use crate::printer::{Printer, Unit};
-use device::machine::{Energy, Memory};
+use crate::{memory, models};
+use device::machine::{Energy, Memory as Held};
 
 /// Tokens computed together in prefill.
 const BATCH: usize = 512;
@@ -82,7 +85,9 @@ pub(super) struct ModelMeasured {
     /// From opening the prepared model to the logits of a prompt of one token.
     pub(super) first_token_seconds: f64,
     /// The most that was seen after a test, and the positions that the cache then had held.
-    pub(super) memory: Option<(Memory, usize)>,
+    pub(super) memory: Option<(Held, usize)>,
+    /// How the model was run within the memory there is.
+    pub(super) residency: Told,
     pub(super) tests: Vec<Measured>,
 }
 
@@ -95,10 +100,13 @@ pub(super) fn measure(
 ) -> Result<ModelMeasured, Failure> {
     let tests = arguments.tests();
     // The first opening may prepare the weights, the second finds them prepared.
-    models::open(name, team, printer)?;
+    let memory = memory::memory(arguments.memory);
+    let demand = arguments.demand(&tests, team);
+    models::open(name, team, &memory, &demand, printer)?;
     let start = Instant::now();
-    let model = models::open(name, team, printer)?;
-    let mut bench = Bench::new(Arc::clone(&model), team, arguments, &tests)?;
+    let (model, plan) = models::open(name, team, &memory, &demand, printer)?;
+    memory::tell(&plan, &demand, &model, &memory, printer);
+    let mut bench = Bench::new(Arc::clone(&model), team, &tests, &plan, memory)?;
     bench.compute(1, 1)?;
     let first_token_seconds = start.elapsed().as_secs_f64();
 
@@ -109,7 +117,7 @@ pub(super) fn measure(
     }
     let runs = usize::from(arguments.runs);
     let bar = printer.bar(&format!("measuring {name}"), Some((tests.len() * (runs + 1)) as u64), Unit::Count);
-    let mut memory: Option<Memory> = None;
+    let mut held: Option<Held> = None;
     let mut measured: Vec<Measured> = tests
         .iter()
         .map(|&test| Measured { test, work: bench.work(test), rounds: Vec::with_capacity(runs) })
@@ -127,13 +135,13 @@ pub(super) fn measure(
                 continue;
             }
             let limits = Limits {
-                bandwidth: probe::read_bandwidth(team, BANDWIDTH_BYTES),
+                bandwidth: probe::read_bandwidth(team, bench.bandwidth_bytes()),
                 int8_peak: probe::int8_peak(team),
             };
             for measured in &mut of_phase {
                 let (seconds, joules) = bench.run(measured.test, &energy)?;
                 measured.rounds.push(Round { limits, seconds, joules, peer_tok_s: None });
-                memory = memory.max(Memory::now());
+                held = held.max(Held::now());
                 bar.inc(1);
             }
             if let Some(peer) = &mut peer {
@@ -152,9 +160,15 @@ pub(super) fn measure(
         threads: team.threads(),
         weight_bytes: bench.weight_bytes(),
         first_token_seconds,
-        memory: memory.map(|memory| (memory, bench.cache.capacity())),
+        memory: held.map(|held| (held, bench.cache.capacity())),
+        residency: Told::of(&plan),
         tests: measured,
     })
+}
+
+/// The positions of the largest of the tests.
+fn capacity(tests: &[Test]) -> usize {
+    tests.iter().map(|test| test.at_context + test.tokens).max().unwrap_or(0).max(1)
 }
 
 struct Bench<'a> {
@@ -164,20 +178,37 @@ struct Bench<'a> {
     cache: KvCache,
     /// The longest context that a test began with.
     longest: KvCache,
+    memory: Memory,
+    _grant: Grant,
+}
+
+impl Arguments {
+    /// What just holds the largest of the tests, and the page that a context of which a part is computed anew has twice.
+    fn demand(&self, tests: &[Test], team: &Team) -> Demand {
+        let (most, context) = (capacity(tests), capacity(tests) + PAGE);
+        let (kv_type, threads) = (Some(self.kv.into()), team.threads());
+        Demand { context, least_context: context, kv_type, batch: BATCH.min(most), threads }
+    }
 }
 
 impl<'a> Bench<'a> {
-    /// With a context that just holds the largest of the tests.
+    /// As it is planned.
     fn new(
         model: Arc<Model>,
         team: &'a Team,
-        arguments: &Arguments,
         tests: &[Test],
+        plan: &Residency,
+        memory: Memory,
     ) -> Result<Bench<'a>, Failure> {
-        let capacity = tests.iter().map(|test| test.at_context + test.tokens).max().unwrap_or(0).max(1);
-        let workspace = Workspace::new(&model.config, BATCH.min(capacity));
-        let cache = KvCache::new(&model.config, capacity, arguments.kv.into())?;
-        Ok(Bench { model, team, workspace, longest: cache.clone(), cache })
+        let workspace = Workspace::new(&model.config, plan.batch);
+        let _grant = memory.budget().take("the buffers of a pass", workspace.bytes())?;
+        let cache = KvCache::with_budget(&model.config, capacity(tests), plan.kv_type, memory.budget())?;
+        Ok(Bench { model, team, workspace, longest: cache.clone(), cache, memory, _grant })
+    }
+
+    /// What the bandwidth may be measured on: no more than is free for the moment.
+    fn bandwidth_bytes(&self) -> usize {
+        BANDWIDTH_BYTES.min(self.memory.budget().free()).max(1 << 20)
     }
 
     fn weight_bytes(&self) -> usize {
@@ -268,6 +299,7 @@ impl<'a> Bench<'a> {
             let to = end.min(from + batch);
             let tokens = (from..to).map(|position| self.token(position)).collect::<Vec<u32>>();
             let want = if batch == 1 || to == end { Logits::Last } else { Logits::None };
+            self.memory.look()?;
             self.model.forward(self.team, &mut self.workspace, &mut self.cache, &tokens, want)?;
         }
         Ok(())

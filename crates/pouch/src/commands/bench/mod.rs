@@ -16,7 +16,9 @@ use crate::commands::MODEL_HELP;
 use crate::csv::Record;
 use crate::errors::Failure;
 use crate::generation::Kv;
+use crate::memory::MEMORY_HELP;
 use crate::printer::Printer;
+use crate::units;
 use figures::Output;
 use measure::{Phase, Test};
 use peer::Peer;
@@ -51,6 +53,9 @@ pub(crate) struct Arguments {
     /// Number format of the keys and values kept for the context
     #[arg(long, value_name = "FORMAT", value_enum, default_value_t = Kv::F16)]
     kv: Kv,
+
+    #[arg(long, value_name = "SIZE", value_parser = units::parse_bytes, help = MEMORY_HELP)]
+    memory: Option<u64>,
 
     /// Let another engine do the same in every round: a program with the options and the JSON of llama-bench
     #[arg(long, value_name = "[NAME=]PROGRAM")]

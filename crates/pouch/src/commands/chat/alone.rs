@@ -3,17 +3,17 @@
 use std::path::Path;
 use std::sync::atomic::Ordering;
 
-use engine::{Conversation, Event};
+use engine::{Conversation, Engine, Event};
 use text::Message;
 
 use super::Talk;
 use crate::errors::Failure;
-use crate::generation::{AnswerFigures, GenerationArguments, Machine};
+use crate::generation::{AnswerFigures, GenerationArguments, Started};
 use crate::interrupt;
 use crate::printer::Printer;
 
 pub(super) struct Alone {
-    machine: Machine,
+    engine: Engine,
     conversation: Conversation,
     model: String,
 }
@@ -25,10 +25,10 @@ impl Alone {
         if machine.model.chat_template.is_fallback() {
             printer.warning("the file has no chat template, so a common one is used; its answers may ramble");
         }
-        let session = arguments.session(&machine, 0, printer)?;
+        let Started { engine, session, .. } = arguments.start(&machine, None, printer)?;
         let system = arguments.system.iter().map(|system| Message::new("system", system));
         let conversation = Conversation::new(session, system.collect());
-        Ok(Alone { machine, conversation, model: arguments.model().to_owned() })
+        Ok(Alone { engine, conversation, model: arguments.model().to_owned() })
     }
 }
 
@@ -44,17 +44,12 @@ impl Talk for Alone {
     fn say(&mut self, line: &str, printer: &Printer) -> Result<(), Failure> {
         let mut shown = Ok(());
         let answer = interrupt::during(|cancel| {
-            self.conversation.say(
-                &mut self.machine.engine,
-                Message::new("user", line),
-                cancel,
-                &mut |event| {
-                    if let (Event::Text(piece), Ok(())) = (event, &shown) {
-                        shown = printer.text(piece);
-                        cancel.fetch_or(shown.is_err(), Ordering::SeqCst);
-                    }
-                },
-            )
+            self.conversation.say(&mut self.engine, Message::new("user", line), cancel, &mut |event| {
+                if let (Event::Text(piece), Ok(())) = (event, &shown) {
+                    shown = printer.text(piece);
+                    cancel.fetch_or(shown.is_err(), Ordering::SeqCst);
+                }
+            })
         });
         shown?;
         printer.end_line()?;
@@ -62,6 +57,10 @@ impl Talk for Alone {
             Ok(generation) => printer.note(&AnswerFigures::of(&generation).line()),
             Err(error @ engine::Error::ContextFull { .. }) => {
                 printer.error(&format!("{error}; /reset starts anew, --context gives more room"));
+            }
+            // The conversation is as it was, and there may be more memory the next moment.
+            Err(engine::Error::Model(error @ model::Error::Budget { .. })) => {
+                printer.error(&format!("{error}; /reset starts anew with less"));
             }
             Err(error) => return Err(error.into()),
         }
