@@ -23,7 +23,7 @@ mod watch;
 pub use error::Error;
 pub use predict::{Plan, Setting, plan};
 pub use profile::{Figure, Profile};
-pub use residency::{Demand, Refusal, Residency, residency, resident_layers};
+pub use residency::{Demand, Refusal, Residency, least, residency, resident};
 pub use room::Room;
 pub use shape::{LayerShape, MatrixShape, Shape};
 pub use speeds::{ProductSpeed, Speeds};

@@ -6,8 +6,7 @@
 //! cost most of the speed.
 
 use kernels::ops::attention::KvType;
-use model::Config;
-use serde::Serialize;
+use model::{Config, Resident};
 
 use crate::predict::{MemoryTable, Setting};
 use crate::{Room, Shape};
@@ -31,19 +30,16 @@ pub struct Demand {
 }
 
 /// How a model is run within a [`Room`].
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Residency {
     /// Tokens that there is room for.
     pub context: usize,
     /// How keys and values are kept.
-    #[serde(serialize_with = "name")]
     pub kv_type: KvType,
     /// Tokens of a prompt that are computed together.
     pub batch: usize,
-    /// Layers that stay in memory; the others are read from storage when it is their turn.
-    pub resident_layers: usize,
-    /// All of the model's layers.
-    pub layers: usize,
+    /// What of the weights stays in memory; the rest is read from storage when it is its turn.
+    pub resident: Resident,
     /// Bytes that keys, values and buffers of passes may take: what everything else leaves of the room.
     pub budget_bytes: u64,
     /// What is taken once the context is full.
@@ -51,9 +47,9 @@ pub struct Residency {
 }
 
 impl Residency {
-    /// Whether layers are read from storage.
+    /// Whether weights are read from storage for every token.
     pub fn streams(&self) -> bool {
-        self.resident_layers < self.layers
+        self.resident != Resident::All
     }
 
     /// What the model takes besides keys, values and buffers of passes.
@@ -66,7 +62,7 @@ impl Residency {
 /// Nothing that could be done makes the model fit.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "the model does not fit: even with one layer at a time in memory it takes {} with a context of {context} tokens, and \
+    "the model does not fit: even with the least of its weights in memory it takes {} with a context of {context} tokens, and \
      {by} leaves {}; {} are missing. It would run with a limit of {}{}", mb(*.needed), mb(*.room), mb(*.missing), mb(*.least_limit),
     helps.iter().map(|help| format!(", or {help}")).collect::<String>()
 )]
@@ -99,11 +95,28 @@ pub fn residency(shape: &Shape, demand: &Demand, room: &Room) -> Result<Residenc
     found.ok_or_else(|| refusal(shape, demand, &choices, room))
 }
 
-/// How many layers can stay within `bytes`, beside everything else that `memory` says and the buffers for those that
-/// cannot; all where all fit, `None` where not even the rest does.
-pub fn resident_layers(shape: &Shape, memory: &MemoryTable, bytes: u64) -> Option<usize> {
-    let layers = shape.layers.len();
-    (0..=layers).rev().find(|&count| memory.streaming(shape, count).resident_bytes() <= bytes)
+/// How much of the weights can stay within `bytes`, beside everything else that `memory` says and the buffers for what
+/// cannot; `None` where not even the rest fits.
+pub fn resident(shape: &Shape, memory: &MemoryTable, bytes: u64) -> Option<Resident> {
+    let needs = |resident| memory.keeping(shape, resident).resident_bytes();
+    if needs(Resident::All) <= bytes {
+        return Some(Resident::All);
+    }
+    let Some(experts) = &shape.config.experts else {
+        return (0..shape.layers.len()).rev().map(Resident::Layers).find(|&layers| needs(layers) <= bytes);
+    };
+    let (none, one) = (needs(Resident::Experts(0)), needs(Resident::Experts(1)));
+    let count = usize::try_from(bytes.checked_sub(none)? / (one - none).max(1)).unwrap_or(usize::MAX);
+    // A token holds all its experts at once.
+    (count >= experts.used).then(|| Resident::Experts(count.min(shape.experts())))
+}
+
+/// What is kept of this model where there is least room.
+pub fn least(shape: &Shape) -> Resident {
+    match &shape.config.experts {
+        Some(experts) => Resident::Experts(experts.used),
+        None => Resident::Layers(0),
+    }
 }
 
 /// What may be chosen from, best first.
@@ -163,14 +176,11 @@ fn table(shape: &Shape, Choice { context, kv_type, batch }: Choice, threads: usi
 }
 
 fn fit(shape: &Shape, choice: Choice, threads: usize, bytes: u64, may_stream: bool) -> Option<Residency> {
-    let layers = shape.layers.len();
     let whole = table(shape, choice, threads);
-    let resident_layers =
-        resident_layers(shape, &whole, bytes).filter(|&count| may_stream || count == layers)?;
-    let memory = whole.streaming(shape, resident_layers);
+    let resident = resident(shape, &whole, bytes).filter(|&kept| may_stream || kept == Resident::All)?;
+    let memory = whole.keeping(shape, resident);
     let Choice { context, kv_type, batch } = choice;
-    let mut residency =
-        Residency { context, kv_type, batch, resident_layers, layers, budget_bytes: 0, memory };
+    let mut residency = Residency { context, kv_type, batch, resident, budget_bytes: 0, memory };
     residency.budget_bytes = bytes - residency.fixed_bytes();
     Some(residency)
 }
@@ -179,7 +189,7 @@ fn fit(shape: &Shape, choice: Choice, threads: usize, bytes: u64, may_stream: bo
 fn refusal(shape: &Shape, demand: &Demand, choices: &Choices, room: &Room) -> Refusal {
     let needs = |choice: Choice| {
         let whole = table(shape, choice, demand.threads);
-        whole.resident_bytes().min(whole.streaming(shape, 0).resident_bytes())
+        whole.resident_bytes().min(whole.keeping(shape, least(shape)).resident_bytes())
     };
     let fits = |choice: &Choice| needs(*choice) <= room.bytes;
     let least = choices.least();
@@ -208,10 +218,6 @@ fn refusal(shape: &Shape, demand: &Demand, choices: &Choices, room: &Room) -> Re
 /// Megabytes, rounded up.
 fn mb(bytes: u64) -> String {
     format!("{} MB", bytes.div_ceil(1_000_000))
-}
-
-fn name<S: serde::Serializer>(kv_type: &KvType, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(kv_type.name())
 }
 
 #[cfg(test)]

@@ -134,6 +134,25 @@ impl Shape {
         self.layers.iter().flat_map(|layer| &layer.matrices).chain([&self.head])
     }
 
+    /// The matrices of experts, those of a layer together.
+    pub fn expert_matrices(&self) -> impl Iterator<Item = &MatrixShape> {
+        self.layers.iter().flat_map(|layer| &layer.matrices).filter(|matrix| matrix.count > 1)
+    }
+
+    /// All experts of all layers.
+    pub fn experts(&self) -> usize {
+        self.config.experts.as_ref().map_or(0, |experts| experts.count * self.layers.len())
+    }
+
+    /// Bytes of the largest expert.
+    pub fn expert_bytes(&self) -> u64 {
+        let of_layer = |layer: &LayerShape| -> u64 {
+            let experts = layer.matrices.iter().filter(|matrix| matrix.count > 1);
+            experts.map(|matrix| matrix.bytes() / matrix.count as u64).sum()
+        };
+        self.layers.iter().map(of_layer).max().unwrap_or(0)
+    }
+
     /// Bytes of all matrices in the kernels' layout: what is mapped.
     pub fn weight_bytes(&self) -> u64 {
         self.matrices().map(MatrixShape::bytes).sum()

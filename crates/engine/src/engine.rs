@@ -153,7 +153,7 @@ impl Engine {
             return Ok(Step::End(end));
         }
         let Engine { model, team, pass, draft, costs, memory } = self;
-        memory.look()?;
+        memory.look();
         pass.clear(false);
         pass.add(session, pass.batch())?;
         pass.draft(session, costs, draft.as_mut())?;

@@ -2,15 +2,15 @@
 //!
 //! Models, keys and values, and the buffers of passes count against one [`Budget`], whose limit is the [`Room`] that
 //! `device` finds. A model is opened by the plan that `device` makes for it, and from then on [`Memory::look`], called
-//! between steps, obeys a limit that is lowered or raised meanwhile: first layers stop to stay in memory, then nothing more
+//! between steps, obeys a limit that is lowered or raised meanwhile: first weights stop to stay in memory, then nothing more
 //! is granted, and whoever has something to give back is told to.
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-use device::{Demand, Residency, Room, Shape, Watch, default_threads, residency, resident_layers};
-use model::{Budget, Grant, KvType, Model, Options};
+use device::{Demand, Residency, Room, Shape, Watch, default_threads, least, residency, resident};
+use model::{Budget, Grant, KvType, Model, Options, Resident};
 
 use crate::error::Error;
 use crate::session::DEFAULT_CONTEXT;
@@ -18,7 +18,7 @@ use crate::session::DEFAULT_CONTEXT;
 /// What the budget is told that a model is.
 const MODEL: &str = "the model";
 
-/// Layers that had to go do not come back sooner.
+/// Weights that had to go do not come back sooner.
 const REST: Duration = Duration::from_secs(10);
 
 /// The context that a conversation must have room for if nobody asked for one.
@@ -66,7 +66,7 @@ struct Held {
     model: Weak<Model>,
     shape: Shape,
     plan: Residency,
-    /// When its layers last had to give way.
+    /// When its weights last had to give way.
     lowered: Option<Instant>,
     grant: Grant,
 }
@@ -149,8 +149,8 @@ impl Memory {
             None => memory.weights + memory.embedding,
         };
         let grant = self.budget().take(MODEL, bytes)?;
+        model.keep(plan.resident)?;
         let held = Held { model: Arc::downgrade(model), shape, plan: plan.clone(), lowered: None, grant };
-        held.stream()?;
         state.held.push(held);
         Ok(plan)
     }
@@ -162,21 +162,18 @@ impl Memory {
 
     /// Sees whether the room has changed, at most ten times a second, and has the models keep to it. Returns whether it saw that
     /// memory is short: more is taken than may be, or it is fought for. Whoever calls then gives back what it can spare.
-    ///
-    /// # Errors
-    /// [`Error::Model`] where layers can be neither kept nor read.
-    pub fn look(&self) -> Result<bool, Error> {
+    pub fn look(&self) -> bool {
         let mut state = self.state();
         let now = Instant::now();
-        let Some(sight) = state.watch.as_mut().and_then(|watch| watch.look(now)) else { return Ok(false) };
+        let Some(sight) = state.watch.as_mut().and_then(|watch| watch.look(now)) else { return false };
         self.budget().set_limit(to_usize(sight.room.bytes));
         let is_fought_for = sight.calm_bytes < sight.room.bytes;
         state.room = sight.room;
         state.forget_closed();
         for held in &mut state.held {
-            held.keep_within(sight.calm_bytes, self.budget().used(), now)?;
+            held.keep_within(sight.calm_bytes, self.budget().used(), now);
         }
-        Ok(is_fought_for || self.budget().excess() > 0)
+        is_fought_for || self.budget().excess() > 0
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -203,28 +200,43 @@ impl Held {
         std::ptr::eq(self.model.as_ptr(), Arc::as_ptr(model))
     }
 
-    /// Lets as many layers stay in memory as there is room for, of which `used` bytes are taken by all.
-    fn keep_within(&mut self, bytes: u64, used: usize, now: Instant) -> Result<(), Error> {
+    /// Lets as much of the weights stay in memory as there is room for in `bytes`, of which `used` are taken by all.
+    fn keep_within(&mut self, bytes: u64, used: usize, now: Instant) {
         let planned = self.plan.memory.kv_cache_bytes + self.plan.memory.buffers_bytes;
         let others = (used - self.grant.bytes()) as u64;
         let bytes = bytes.saturating_sub(others.saturating_sub(planned));
-        let layers = resident_layers(&self.shape, &self.plan.memory, bytes).unwrap_or(0);
+        let plan = &self.plan;
+        let kept = resident(&self.shape, &plan.memory, bytes).unwrap_or_else(|| least(&self.shape));
         let may_rise = self.lowered.is_none_or(|lowered| now.saturating_duration_since(lowered) >= REST);
-        if layers == self.plan.resident_layers || layers > self.plan.resident_layers && !may_rise {
-            return Ok(());
+        if kept == plan.resident
+            || rank(kept) > rank(plan.resident) && !(may_rise && is_worth(plan.resident, kept))
+        {
+            return;
         }
-        if layers < self.plan.resident_layers {
+        // Where they cannot be read all stay mapped, as they were, and the system drops and reads them as it likes.
+        let Some(true) = self.model.upgrade().map(|model| model.keep(kept).is_ok()) else { return };
+        if rank(kept) < rank(plan.resident) {
             self.lowered = Some(now);
         }
-        self.plan.resident_layers = layers;
-        self.plan.memory = self.plan.memory.streaming(&self.shape, layers);
+        self.plan.resident = kept;
+        self.plan.memory = self.plan.memory.keeping(&self.shape, kept);
         self.grant.resize(to_usize(self.plan.fixed_bytes()));
-        self.stream()
     }
+}
 
-    /// Has the model do what is planned.
-    fn stream(&self) -> Result<(), Error> {
-        Ok(())
+/// By how much stays in memory.
+fn rank(resident: Resident) -> usize {
+    match resident {
+        Resident::All => usize::MAX,
+        Resident::Layers(count) | Resident::Experts(count) => count,
+    }
+}
+
+/// Whether it is worth the while to let more stay: experts that are held are given up for it.
+fn is_worth(before: Resident, after: Resident) -> bool {
+    match (before, after) {
+        (Resident::Experts(before), Resident::Experts(after)) => after > before + before / 4,
+        _ => true,
     }
 }
 

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use device::{Demand, Residency};
 use engine::{DEFAULT_BATCH, Memory};
-use model::{KvType, Model};
+use model::{KvType, Model, Resident};
 use serde::Serialize;
 
 use crate::printer::Printer;
@@ -35,28 +35,39 @@ pub(crate) fn for_a_look(kv_type: Option<KvType>, threads: usize) -> Demand {
 /// How a model is run, for programs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct Told {
-    resident_layers: usize,
-    layers: usize,
+    /// Whether weights are read from storage for every token.
+    streams: bool,
+    /// Layers or experts that stay in memory then.
+    resident: Option<usize>,
     kv: &'static str,
     batch: usize,
 }
 
 impl Told {
     pub(crate) fn of(plan: &Residency) -> Told {
-        let Residency { resident_layers, layers, batch, .. } = *plan;
-        Told { resident_layers, layers, kv: plan.kv_type.name(), batch }
+        let resident = match plan.resident {
+            Resident::All => None,
+            Resident::Layers(count) | Resident::Experts(count) => Some(count),
+        };
+        Told { streams: plan.streams(), resident, kv: plan.kv_type.name(), batch: plan.batch }
     }
 }
 
 /// Tells in a line what the memory there is leaves of what was asked for, if that is less; a smaller batch alone is not worth it.
 pub(crate) fn tell(plan: &Residency, demand: &Demand, model: &Model, memory: &Memory, printer: &Printer) {
     let mut parts = Vec::new();
-    if plan.streams() {
-        let Residency { resident_layers, layers, .. } = plan;
-        parts.push(format!(
-            "{resident_layers} of {layers} layers stay there and the others are read from storage for every token"
-        ));
-    }
+    let layers = model.config.layers.len();
+    let streamed = match plan.resident {
+        Resident::All => None,
+        Resident::Layers(count) => Some(format!("{count} of {layers} layers stay")),
+        Resident::Experts(count) => {
+            let experts = model.config.experts.as_ref().map_or(0, |experts| experts.count);
+            Some(format!("{count} of {} experts stay", experts * layers))
+        }
+    };
+    parts.extend(
+        streamed.map(|what| format!("{what} there, the others are read from storage when it is their turn")),
+    );
     if demand.kv_type.is_none() && plan.kv_type != KvType::F16 {
         parts.push("keys and values are kept in 8 bits".to_owned());
     }

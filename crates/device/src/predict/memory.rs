@@ -1,11 +1,11 @@
 //! Bytes by what they are for, and by what the system can do about them.
 
-use model::{KvCache, Workspace};
+use model::{KvCache, Resident, Workspace};
 use serde::Serialize;
 
 use super::Setting;
 use crate::profile::System;
-use crate::{LayerShape, Shape};
+use crate::{LayerShape, MatrixShape, Shape};
 
 /// What one touch of a mapped file brings into memory: the pages around it that lie in the page cache.
 /// Source: Linux, `fault_around_bytes`.
@@ -26,6 +26,9 @@ const MERGE: u64 = 66;
 /// Layers that streaming holds besides the resident ones: one that is computed with, one that is being read.
 const LAYERS_IN_FLIGHT: u64 = 2;
 
+/// What a buffer is larger than what it is for: direct reads are of whole blocks.
+const BLOCKS: u64 = 2 * 4096;
+
 /// What the program takes in memory, in bytes, once the context is full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct MemoryTable {
@@ -43,7 +46,7 @@ pub struct MemoryTable {
     pub vocabulary_bytes: u64,
     /// Everything else: threads, small weights, the heap.
     pub other_bytes: u64,
-    /// Layers on their way from storage; 0 where all stay in memory.
+    /// Layers on their way from storage, or experts that are held for a while; 0 where all stays in memory.
     pub streaming_bytes: u64,
 }
 
@@ -77,19 +80,29 @@ impl MemoryTable {
         }
     }
 
-    /// With so many layers in memory, the others read into buffers when it is their turn. Layers differ in size: none is
-    /// taken for smaller than the largest.
+    /// With so much of the weights in memory, and buffers for the rest, which is read when it is its turn. Layers and experts
+    /// differ in size: none is taken for smaller than the largest.
     #[must_use]
-    pub fn streaming(self, shape: &Shape, resident_layers: usize) -> MemoryTable {
+    pub fn keeping(self, shape: &Shape, resident: Resident) -> MemoryTable {
         let layers = shape.layers.iter().map(LayerShape::bytes);
-        if resident_layers >= shape.layers.len() {
-            return MemoryTable { weights_bytes: shape.weight_bytes(), streaming_bytes: 0, ..self };
-        }
-        let (largest, all) = (layers.clone().max().unwrap_or(0), layers.sum::<u64>());
-        MemoryTable {
-            weights_bytes: shape.head.bytes() + (resident_layers as u64 * largest).min(all),
-            streaming_bytes: LAYERS_IN_FLIGHT * largest,
-            ..self
+        match resident {
+            Resident::Layers(count) if count < shape.layers.len() => {
+                let (largest, all) = (layers.clone().max().unwrap_or(0), layers.sum::<u64>());
+                MemoryTable {
+                    weights_bytes: shape.head.bytes() + (count as u64 * largest).min(all),
+                    streaming_bytes: LAYERS_IN_FLIGHT * (largest + BLOCKS),
+                    ..self
+                }
+            }
+            Resident::Experts(count) => MemoryTable {
+                weights_bytes: shape.weight_bytes()
+                    - shape.expert_matrices().map(MatrixShape::bytes).sum::<u64>(),
+                streaming_bytes: count as u64 * (shape.expert_bytes() + BLOCKS),
+                ..self
+            },
+            Resident::Layers(_) | Resident::All => {
+                MemoryTable { weights_bytes: shape.weight_bytes(), streaming_bytes: 0, ..self }
+            }
         }
     }
 

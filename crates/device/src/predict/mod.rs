@@ -11,7 +11,7 @@ mod verdict;
 use kernels::ops::attention::KvType;
 use serde::Serialize;
 
-use crate::{Profile, Shape, Speeds};
+use crate::{Profile, Shape, Speeds, resident};
 pub use energy::Energy;
 pub use memory::MemoryTable;
 pub use recommend::{Recommendation, SizeBudget, size_budget};
@@ -103,9 +103,10 @@ impl Timed {
         let most = choices.iter().copied().max().unwrap_or(1);
         let memory = MemoryTable::of(shape, setting, most);
         let verdict = Verdict::of(profile, shape, &memory);
-        let memory = match verdict.fit {
-            Fit::Streams { resident_layers, .. } => memory.streaming(shape, resident_layers),
-            Fit::Fits | Fit::Killed => memory,
+        let free = (profile.memory.free_gb.value * 1e9) as u64;
+        let memory = match resident(shape, &memory, free) {
+            Some(resident) if verdict.fit != Fit::Killed => memory.keeping(shape, resident),
+            _ => memory,
         };
         if verdict.fit == Fit::Killed {
             return Timed { memory, verdict, prefill: None, decode: None };

@@ -1,10 +1,11 @@
 //! Whether a model fits, and if not, why.
 
+use model::Resident;
 use serde::Serialize;
 
 use super::MemoryTable;
 use crate::profile::Profile;
-use crate::residency::resident_layers;
+use crate::residency::{self, least};
 use crate::{LayerShape, Shape};
 
 /// How a model fits.
@@ -52,13 +53,19 @@ impl Verdict {
             return Verdict { fit: Fit::Fits, reason };
         }
         let layers = shape.layers.len();
-        let Some(resident_layers) = resident_layers(shape, memory, free) else {
-            let reason = format!(
-                "even layer by layer it needs {}, and a program may have {} here",
-                gb(memory.streaming(shape, 0).resident_bytes()),
-                gb(free)
-            );
-            return Verdict { fit: Fit::Killed, reason };
+        let resident_layers = match residency::resident(shape, memory, free) {
+            Some(Resident::Layers(count)) => count,
+            // As if all experts of a layer stood together.
+            Some(Resident::Experts(count)) => count * layers / shape.experts().max(1),
+            Some(Resident::All) => layers,
+            None => {
+                let reason = format!(
+                    "even layer by layer it needs {}, and a program may have {} here",
+                    gb(memory.keeping(shape, least(shape)).resident_bytes()),
+                    gb(free)
+                );
+                return Verdict { fit: Fit::Killed, reason };
+            }
         };
         // Those that stay are spread evenly.
         let all: u64 = shape.layers.iter().map(LayerShape::bytes).sum();

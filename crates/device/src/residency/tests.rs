@@ -13,6 +13,8 @@ struct Model {
     heads: usize,
     kv_heads: usize,
     hidden: usize,
+    /// How many there are, and how many a token meets.
+    experts: Option<(usize, usize)>,
     vocabulary: usize,
     tied: bool,
 }
@@ -24,6 +26,7 @@ const SMALL: Model = Model {
     heads: 12,
     kv_heads: 2,
     hidden: 8960,
+    experts: None,
     vocabulary: 151_936,
     tied: true,
 };
@@ -34,6 +37,7 @@ const MIDDLE: Model = Model {
     heads: 32,
     kv_heads: 8,
     hidden: 14_336,
+    experts: None,
     vocabulary: 128_256,
     tied: false,
 };
@@ -44,7 +48,21 @@ const LARGE: Model = Model {
     heads: 40,
     kv_heads: 8,
     hidden: 13_824,
+    experts: None,
     vocabulary: 152_064,
+    tied: false,
+};
+
+/// 30 billion weights, of which a token meets 3.
+const MIXTURE: Model = Model {
+    architecture: "qwen3moe",
+    layers: 48,
+    width: 2048,
+    heads: 32,
+    kv_heads: 4,
+    hidden: 768,
+    experts: Some((128, 8)),
+    vocabulary: 151_936,
     tied: false,
 };
 
@@ -64,6 +82,11 @@ impl Model {
         number("feed_forward_length", self.hidden);
         number("context_length", 32_768);
         number("vocab_size", self.vocabulary);
+        if let Some((count, used)) = self.experts {
+            number("expert_count", count);
+            number("expert_used_count", used);
+            number("expert_feed_forward_length", self.hidden);
+        }
         let epsilon = format!("{}.attention.layer_norm_rms_epsilon", self.architecture);
         metadata.insert(epsilon, Value::F32(1e-5));
         metadata.insert("general.architecture", Value::String(self.architecture.to_owned()));
@@ -81,23 +104,26 @@ impl Model {
                     ("ffn_down", hidden, width, finer),
                 ]
                 .map(|(name, columns, rows, id)| {
-                    tensor(format!("blk.{layer}.{name}.weight"), columns, rows, id)
+                    let of_experts = self.experts.filter(|_| name.starts_with("ffn"));
+                    let (ending, count) = of_experts.map_or(("", 1), |(count, _)| ("_exps", count));
+                    tensor(format!("blk.{layer}.{name}{ending}.weight"), columns, rows, count, id)
                 })
             })
             .collect();
-        tensors.push(tensor("token_embd.weight".to_owned(), width, self.vocabulary, Q6_K));
+        tensors.push(tensor("token_embd.weight".to_owned(), width, self.vocabulary, 1, Q6_K));
         if !self.tied {
-            tensors.push(tensor("output.weight".to_owned(), width, self.vocabulary, Q6_K));
+            tensors.push(tensor("output.weight".to_owned(), width, self.vocabulary, 1, Q6_K));
         }
         let vocabulary = VocabularyShape { tokens: self.vocabulary, merges: 151_387, text_bytes: 5 << 20 };
         Shape { vocabulary, ..Shape::new(&metadata, &tensors).unwrap() }
     }
 }
 
-fn tensor(name: String, columns: usize, rows: usize, type_id: u32) -> TensorInfo {
+fn tensor(name: String, columns: usize, rows: usize, count: usize, type_id: u32) -> TensorInfo {
     let block = if type_id == Q4_K { 144 } else { 210 };
-    let bytes = (columns * rows / 256 * block) as u64;
-    TensorInfo { name, shape: vec![columns as u64, rows as u64], type_id, part: 0, offset: 0, bytes }
+    let bytes = (columns * rows * count / 256 * block) as u64;
+    let shape = vec![columns as u64, rows as u64, count as u64];
+    TensorInfo { name, shape, type_id, part: 0, offset: 0, bytes }
 }
 
 fn room(bytes: u64) -> Room {
@@ -115,7 +141,12 @@ fn check(shape: &Shape, plan: &Residency, room: &Room) {
     assert!(kv + buffers <= plan.budget_bytes && plan.budget_bytes + plan.fixed_bytes() == room.bytes);
     assert_eq!(plan.streams(), plan.memory.streaming_bytes > 0);
     if plan.streams() {
-        let more = plan.memory.streaming(shape, plan.resident_layers + 1);
+        let more = match plan.resident {
+            Resident::Layers(layers) => Resident::Layers(layers + 1),
+            Resident::Experts(experts) => Resident::Experts(experts + 1),
+            Resident::All => unreachable!("it streams"),
+        };
+        let more = plan.memory.keeping(shape, more);
         assert!(more.resident_bytes() > room.bytes, "another layer could stay: {plan:?}");
     }
 }
@@ -135,7 +166,7 @@ fn with_plenty_nothing_is_given_up() {
         assert!(!plan.streams());
     }
     let endless = residency(&SMALL.shape(), &demand(8192), &Room::endless()).unwrap();
-    assert_eq!((endless.resident_layers, endless.kv_type), (28, KvType::F16));
+    assert_eq!((endless.resident, endless.kv_type), (Resident::All, KvType::F16));
 }
 
 #[test]
@@ -144,9 +175,22 @@ fn models_far_larger_than_the_limit_stream() {
     assert!(small.streams() && small.kv_type == KvType::F16 && small.batch == 256, "{small:?}");
     // 8 and 14 billion weights of 5 bits each, with the slack that the kernel takes of limits of 3 and 4 GB.
     let middle = plan(&MIDDLE, &demand(4096), 2_950_000_000);
-    assert!(middle.streams() && (4..28).contains(&middle.resident_layers), "{middle:?}");
+    assert!(matches!(middle.resident, Resident::Layers(4..28)), "{middle:?}");
     let large = plan(&LARGE, &demand(4096), 3_930_000_000);
-    assert!(large.streams() && (4..28).contains(&large.resident_layers), "{large:?}");
+    assert!(matches!(large.resident, Resident::Layers(4..28)), "{large:?}");
+}
+
+#[test]
+fn a_mixture_of_experts_holds_as_many_of_them_as_there_is_room_for() {
+    assert_eq!(plan(&MIXTURE, &demand(4096), 32 << 30).resident, Resident::All);
+    let some = plan(&MIXTURE, &demand(4096), 8_000_000_000);
+    // A third of 18 GB, and everything that is no expert.
+    assert!(matches!(some.resident, Resident::Experts(1500..2500)), "{some:?}");
+    let shape = MIXTURE.shape();
+    let refusal = residency(&shape, &demand(4096), &room(500_000_000)).unwrap_err();
+    let limit = refusal.least_limit;
+    let enough = Room { bytes: limit - 10_000_000, limit_bytes: limit, ..room(0) };
+    assert_eq!(residency(&shape, &demand(4096), &enough).unwrap().resident, Resident::Experts(8));
 }
 
 #[test]

@@ -69,8 +69,7 @@ impl<W: World> Runner<W> {
     /// Gives back what is taken beyond a limit that was lowered, and what nobody uses if memory is fought for.
     pub(super) fn obey(&mut self) {
         let memory = self.options.keeping.memory.clone();
-        // Layers that can be neither kept nor read fail the next pass, which tells whose it is.
-        if !memory.look().unwrap_or(true) {
+        if !memory.look() {
             return;
         }
         self.stations.drop_spare();
