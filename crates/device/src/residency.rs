@@ -137,6 +137,8 @@ impl Choices {
     fn of(config: &Config, demand: &Demand) -> Choices {
         let least = demand.least_context.max(1);
         let most = demand.context.min(config.context).max(least);
+        // More tokens than the text has are never computed together.
+        let batch = demand.batch.clamp(1, most);
         let packed = Some(KvType::Q8_0).filter(|packed| packed.fits(config.head_dim));
         Choices {
             contexts: halves(most, least),
@@ -144,7 +146,7 @@ impl Choices {
                 Some(kv_type) => vec![kv_type],
                 None => [KvType::F16].into_iter().chain(packed).collect(),
             },
-            batches: halves(demand.batch.max(1), LEAST_BATCH.min(demand.batch.max(1))),
+            batches: halves(batch, LEAST_BATCH.min(batch)),
         }
     }
 

@@ -7,6 +7,7 @@ use model::Model;
 use testkit::{TinyOptions, tiny_model};
 
 /// Opens a tiny model; its files are gone from the folder once it is mapped.
+#[allow(dead_code, reason = "some tests open theirs within limits")]
 pub(crate) fn open(options: &TinyOptions) -> Arc<Model> {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("tiny.gguf");

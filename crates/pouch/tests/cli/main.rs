@@ -11,6 +11,8 @@ mod errors;
 #[cfg(unix)]
 mod faults;
 mod help;
+#[cfg(target_os = "linux")]
+mod memory;
 mod objects;
 mod plan;
 mod run;
