@@ -63,19 +63,22 @@ pub(crate) struct Loaded {
     pub(crate) name: String,
     pub(crate) model: Arc<Model>,
     pub(crate) grammars: Grammars,
+    /// What buffers take: of one pass, and of one that was put aside for it.
+    buffers: usize,
     memory: Memory,
 }
 
 impl Loaded {
     fn new(name: &str, model: Arc<Model>, memory: &Memory) -> Arc<Loaded> {
         let grammars = Grammars::new(&model.tokenizer);
-        Arc::new(Loaded { name: name.to_owned(), model, grammars, memory: memory.clone() })
+        let buffers = 2 * Workspace::new(&model.config, DEFAULT_BATCH).bytes();
+        Arc::new(Loaded { name: name.to_owned(), model, grammars, buffers, memory: memory.clone() })
     }
 
-    /// Bytes that keys and values may take beside the model, one pass, and one that was put aside for it.
+    /// Bytes that keys and values may take beside the model and its buffers.
     pub(crate) fn bytes_beside(&self) -> usize {
-        let buffers = 2 * Workspace::new(&self.model.config, DEFAULT_BATCH).bytes();
-        self.memory.budget().limit().saturating_sub(self.memory.held_bytes(&self.model) + buffers)
+        let taken = self.memory.held_bytes(&self.model) + self.buffers;
+        self.memory.budget().limit().saturating_sub(taken)
     }
 }
 

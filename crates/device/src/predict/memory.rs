@@ -36,6 +36,9 @@ pub struct MemoryTable {
     pub weights_bytes: u64,
     /// Of the model file what is touched: its header and the embeddings of the tokens that occur; mapped likewise.
     pub file_bytes: u64,
+    /// The part of that which is touched when the file is opened and never again.
+    #[serde(skip)]
+    samples_bytes: u64,
     /// The program's code, mapped.
     pub program_bytes: u64,
     /// Keys and values.
@@ -71,6 +74,7 @@ impl MemoryTable {
         MemoryTable {
             weights_bytes: shape.weight_bytes(),
             file_bytes: header + embeddings + samples,
+            samples_bytes: samples,
             program_bytes: PROGRAM_MAPPED,
             kv_cache_bytes: KvCache::bytes(config, context, setting.kv_type) as u64,
             buffers_bytes: buffers as u64,
@@ -106,9 +110,11 @@ impl MemoryTable {
         }
     }
 
-    /// Mapped files: the system can drop them and read them again.
+    /// Mapped files: the system can drop them and read them again. Where there is no room for all of them, what is never
+    /// touched again is dropped.
     pub fn mapped_bytes(&self) -> u64 {
-        self.weights_bytes + self.file_bytes + self.program_bytes
+        let dropped = if self.streaming_bytes > 0 { self.samples_bytes } else { 0 };
+        self.weights_bytes + self.file_bytes - dropped + self.program_bytes
     }
 
     /// What cannot be dropped.
