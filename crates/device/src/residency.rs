@@ -105,8 +105,9 @@ pub fn resident(shape: &Shape, memory: &MemoryTable, bytes: u64) -> Option<Resid
     let Some(experts) = &shape.config.experts else {
         return (0..shape.layers.len()).rev().map(Resident::Layers).find(|&layers| needs(layers) <= bytes);
     };
-    let (none, one) = (needs(Resident::Experts(0)), needs(Resident::Experts(1)));
-    let count = usize::try_from(bytes.checked_sub(none)? / (one - none).max(1)).unwrap_or(usize::MAX);
+    let (one, two) = (needs(Resident::Experts(1)), needs(Resident::Experts(2)));
+    let more = bytes.checked_sub(one)? / (two - one).max(1);
+    let count = usize::try_from(more).unwrap_or(usize::MAX).saturating_add(1);
     // A token holds all its experts at once.
     (count >= experts.used).then(|| Resident::Experts(count.min(shape.experts())))
 }

@@ -123,12 +123,13 @@ impl Memory {
         let file = model::File::open(path).map_err(model::Error::from)?;
         let mut state = self.state();
         state.forget_closed();
+        let mut options = *options;
         // What is wrong with a file is better said by who opens it.
         if let (true, Ok(shape)) = (state.watch.is_some(), Shape::new(file.metadata(), file.tensors())) {
-            residency(&shape, demand, &state.free(self.budget()))?;
+            options.needs_file = residency(&shape, demand, &state.free(self.budget()))?.streams();
         }
         drop(state);
-        let model = Arc::new(Model::from_file(file, options)?);
+        let model = Arc::new(Model::from_file(file, &options)?);
         let plan = self.fit(&model, demand)?;
         Ok((model, plan))
     }

@@ -20,7 +20,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let (team, started) = (Team::new(threads), Instant::now());
     let cache_folder = std::env::temp_dir().join("pouch-interleaved");
-    let options = Options { cache_folder: Some(&cache_folder), team: Some(&team), progress: None };
+    let options = Options { cache_folder: Some(&cache_folder), team: Some(&team), ..Options::default() };
     let model = Model::open(Path::new(path), &options)?;
     eprintln!("{} parameters, {:?} in {:?}", model.parameters(), model.residence(), started.elapsed());
 

@@ -13,11 +13,11 @@ use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
 use gguf::{AtomicFile, DirectFile, PieceWriter};
-use kernels::Team;
 use memmap2::{Mmap, MmapMut};
 
 use crate::error::Error;
 use crate::fingerprint::Fingerprint;
+use crate::model::Options;
 use crate::plan::Plan;
 
 /// Raised whenever the kernels' layout or this file's header changes, so that old copies are left alone.
@@ -53,18 +53,17 @@ pub(crate) struct Interleaved {
 }
 
 impl Interleaved {
-    /// Maps the copy of `file` that `plan` describes and [`content`] stands for, from `folder` if it is there and whole; builds it otherwise.
+    /// Maps the copy of `file` that `plan` describes and [`content`] stands for, from the folder if it is there and whole; builds it otherwise.
     ///
     /// # Errors
-    /// [`Error::OutOfMemory`] if neither a folder nor memory can hold it.
+    /// [`Error::OutOfMemory`] if neither a folder nor memory can hold it, [`Error::NoCopy`] if only memory could and must not.
     pub(crate) fn open(
         file: &gguf::File,
         plan: &Plan,
         content: u128,
-        folder: Option<&Path>,
-        team: Option<&Team>,
-        progress: Option<Progress<'_>>,
+        options: &Options<'_>,
     ) -> Result<Interleaved, Error> {
+        let Options { cache_folder: folder, team, progress, needs_file } = *options;
         let build = |write: &mut dyn FnMut(&[u8]) -> Result<(), gguf::Error>| {
             build::write(file, plan, team, progress, write)
         };
@@ -86,6 +85,9 @@ impl Interleaved {
                 prune(&path);
                 return Ok(found);
             }
+        }
+        if needs_file {
+            return Err(Error::NoCopy);
         }
         Interleaved::temporary(plan, &build).map_or_else(|| Interleaved::in_memory(plan, &build), Ok)
     }

@@ -25,6 +25,8 @@ pub struct Options<'a> {
     pub team: Option<&'a Team>,
     /// Told bytes done and bytes in all while the copy is made.
     pub progress: Option<Progress<'a>>,
+    /// Whether the copy must be a file in the folder: what is to be streamed does not fit in memory, not even while it is opened.
+    pub needs_file: bool,
 }
 
 /// Bytes that a model takes, by what can be done about them.
@@ -71,8 +73,7 @@ impl Model {
         let tokenizer = Tokenizer::from_metadata(file.metadata())?;
         let chat_template = ChatTemplate::from_metadata(file.metadata())?;
         let identity = interleaved::content(&file);
-        let Options { cache_folder, team, progress } = *options;
-        let interleaved = Interleaved::open(&file, &plan, identity, cache_folder, team, progress)?;
+        let interleaved = Interleaved::open(&file, &plan, identity, options)?;
         let streamer = RwLock::new(None);
         Ok(Model { config, tokenizer, chat_template, weights, interleaved, file, identity, streamer })
     }

@@ -68,6 +68,9 @@ pub(crate) fn tell(plan: &Residency, demand: &Demand, model: &Model, memory: &Me
     parts.extend(
         streamed.map(|what| format!("{what} there, the others are read from storage when it is their turn")),
     );
+    if model.streaming().is_some_and(|streaming| !streaming.is_direct) {
+        parts.push("their file system has no direct reads, which slows this down".to_owned());
+    }
     if demand.kv_type.is_none() && plan.kv_type != KvType::F16 {
         parts.push("keys and values are kept in 8 bits".to_owned());
     }

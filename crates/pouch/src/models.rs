@@ -177,7 +177,12 @@ pub(crate) fn open_file(
         bar.set_position(done);
     };
     let folder = hub.derived_folder(path);
-    let options = model::Options { cache_folder: Some(&folder), team: Some(team), progress: Some(&progress) };
+    let options = model::Options {
+        cache_folder: Some(&folder),
+        team: Some(team),
+        progress: Some(&progress),
+        ..model::Options::default()
+    };
     let result = memory.open(path, &options, demand);
     if let Some(bar) = bar.get() {
         bar.finish_and_clear();

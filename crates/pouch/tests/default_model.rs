@@ -36,7 +36,7 @@ fn fetched() -> (Hub, PathBuf) {
 fn open(team: &Team) -> Model {
     let (hub, path) = fetched();
     let folder = hub.derived_folder(&path);
-    let options = Options { cache_folder: Some(&folder), team: Some(team), progress: None };
+    let options = Options { cache_folder: Some(&folder), team: Some(team), ..Options::default() };
     Model::open(&path, &options).expect("a model")
 }
 

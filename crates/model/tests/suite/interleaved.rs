@@ -61,7 +61,12 @@ fn a_copy_is_made_once_and_found_again() {
         assert!(done <= bytes);
     };
     let team = Team::new(2);
-    let options = Options { cache_folder: Some(&cache), team: Some(&team), progress: Some(&progress) };
+    let options = Options {
+        cache_folder: Some(&cache),
+        team: Some(&team),
+        progress: Some(&progress),
+        needs_file: true,
+    };
     let built = Model::open(&place.model(), &options).unwrap();
     assert_eq!(total.load(Ordering::Relaxed) as usize, built.memory().weights);
     let copies = place.copies();
@@ -80,7 +85,7 @@ fn the_number_of_threads_changes_no_byte() {
     let place = Place::new(1);
     let of = |team: Option<&Team>| {
         let folder = tempfile::tempdir().unwrap();
-        let options = Options { cache_folder: Some(folder.path()), team, progress: None };
+        let options = Options { cache_folder: Some(folder.path()), team, ..Options::default() };
         let model = Model::open(&place.model(), &options).unwrap();
         let Residence::Cached(path) = model.residence() else { panic!("{:?}", model.residence()) };
         fs::read(path).unwrap()

@@ -178,4 +178,11 @@ fn without_a_copy_on_disk_nothing_can_be_streamed() {
     tiny_model(&TinyOptions::new("llama")).write(&path);
     let model = Model::open(&path, &Options::default()).unwrap();
     assert!(matches!(model.keep(Resident::Layers(0)), Err(Error::NoCopy)));
+    // Where it is known beforehand, nothing is copied to memory first.
+    let file = folder.path().join("file");
+    fs::write(&file, "").unwrap();
+    for cache_folder in [None, Some(&*file)] {
+        let options = Options { cache_folder, needs_file: true, ..Options::default() };
+        assert!(matches!(Model::open(&path, &options), Err(Error::NoCopy)));
+    }
 }

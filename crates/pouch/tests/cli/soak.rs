@@ -199,13 +199,18 @@ fn no_answer_that_was_promised_is_lost_in_fifty_kills() {
                     }
                 });
             }
+            // Every second time not before something was promised, which a busy machine may take long for.
+            let before = promised.lock().unwrap().len();
+            while kill % 2 == 0 && promised.lock().unwrap().len() == before {
+                std::thread::sleep(Duration::from_millis(1));
+            }
             // At another moment of its life each time: while it recovers, while it takes requests, in an answer.
             std::thread::sleep(Duration::from_millis(3 + kill as u64 * 7 % 90));
             served.kill();
         });
     }
     let promised = promised.into_inner().unwrap();
-    assert!(promised.len() >= KILLS, "{} answers were promised", promised.len());
+    assert!(promised.len() >= KILLS / 2, "{} answers were promised", promised.len());
     let mut served = Served::start(&pouch);
     let mut texts = BTreeMap::new();
     for id in promised.keys() {
