@@ -2,11 +2,13 @@
 
 #![expect(clippy::print_stderr, reason = "a program for developers says what it did")]
 
+mod group;
 mod page;
 mod plans;
 mod predictions;
 mod random_model;
 mod speed;
+mod streaming;
 mod train;
 
 use std::process::ExitCode;
@@ -23,6 +25,7 @@ enum Command {
     RandomModel(random_model::Arguments),
     /// Draw the table of speeds in README.md and the plot in docs/speed.svg from benches/record/speed.csv
     Speed,
+    Streaming(streaming::Arguments),
     Train(train::Arguments),
 }
 
@@ -32,6 +35,7 @@ fn main() -> ExitCode {
         Command::Predictions(arguments) => predictions::run(&arguments),
         Command::RandomModel(arguments) => random_model::run(&arguments),
         Command::Speed => speed::run(),
+        Command::Streaming(arguments) => streaming::run(&arguments),
         Command::Train(arguments) => train::run(&arguments),
     };
     match result {

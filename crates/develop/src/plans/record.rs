@@ -72,24 +72,26 @@ fn sum_up(errors: &[f64], aim: f64) -> String {
 
 /// The table of verdicts: how often each was foretold, and what happened.
 pub(super) fn verdicts(record: &str) -> Result<String, String> {
-    const FITS: [&str; 3] = ["fits", "streams", "killed"];
+    const FORETOLD: [&str; 3] = ["fits", "streams", "killed"];
+    const HAPPENED: [&str; 4] = ["fits", "streams", "refused", "killed"];
     let mut counts = BTreeMap::new();
     for line in record.lines().skip(1) {
         let cells: Vec<&str> = line.rsplitn(5, ',').collect();
         let [_peak, _bytes, measured, predicted, _head] = cells[..] else {
             return Err(format!("no row of verdicts: {line}"));
         };
-        if let Some(unknown) = [predicted, measured].iter().find(|fit| !FITS.contains(fit)) {
+        if let Some(unknown) = [predicted, measured].iter().find(|fit| !HAPPENED.contains(fit)) {
             return Err(format!("no verdict: {unknown}"));
         }
         *counts.entry((predicted, measured)).or_insert(0) += 1;
     }
-    let mut out =
-        String::from("| foretold | it fitted | it had to read again | it was killed |\n|---|---|---|---|\n");
-    for predicted in FITS {
+    let mut out = String::from(
+        "| foretold | it fitted | it streamed | it refused | it was killed |\n|---|---|---|---|---|\n",
+    );
+    for predicted in FORETOLD {
         let count = |measured| counts.get(&(predicted, measured)).copied().unwrap_or(0);
-        let [fits, streams, killed] = FITS.map(count);
-        out += &format!("| {predicted} | {fits} | {streams} | {killed} |\n");
+        let [fits, streams, refused, killed] = HAPPENED.map(count);
+        out += &format!("| {predicted} | {fits} | {streams} | {refused} | {killed} |\n");
     }
     Ok(out)
 }
@@ -128,10 +130,12 @@ mod tests {
             format!("2026,\"a, b\",m,1,f16,9,9,{predicted},{measured},9,9\n")
         };
         let record =
-            String::from("head\n") + &row("fits", "fits") + &row("fits", "fits") + &row("streams", "killed");
+            String::from("head\n") + &row("fits", "fits") + &row("fits", "fits") + &row("killed", "refused");
         let table = verdicts(&record).unwrap();
         assert!(
-            table.contains("| fits | 2 | 0 | 0 |\n| streams | 0 | 0 | 1 |\n| killed | 0 | 0 | 0 |"),
+            table.contains(
+                "| fits | 2 | 0 | 0 | 0 |\n| streams | 0 | 0 | 0 | 0 |\n| killed | 0 | 0 | 1 | 0 |"
+            ),
             "{table}"
         );
         assert!(verdicts("head\nnothing\n").is_err());

@@ -7,10 +7,10 @@ use device::Profile;
 use device::machine::Machine;
 use serde_json::Value;
 
-use super::group::Group;
 use super::programs::{Programs, Question, sum};
 use super::speeds::{ANONYMOUS, MAPPED, profile_path};
 use super::{Arguments, Case, append};
+use crate::group::Group;
 
 const COLUMNS: &str =
     "date,cpu,model,threads,kv,context,limit_bytes,predicted,measured,predicted_bytes,peak_bytes";
@@ -49,11 +49,15 @@ pub(super) fn compare(
         let group = Group::new(limit)?;
         let output = programs.run(&words(case), Some(&group))?;
         let again = group.read_again_bytes()? as f64 > AGAIN * resident;
+        let answer: Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
+        let told = String::from_utf8_lossy(&output.stderr).into_owned();
         let measured = match (output.status.success(), output.status.signal()) {
             (_, Some(9)) => "killed",
-            (true, _) if again => "streams",
+            (true, _) if again || answer["residency"]["streams"] == true => "streams",
             (true, _) => "fits",
-            _ => return Err(String::from_utf8_lossy(&output.stderr).into_owned()),
+            // It says so itself instead of being killed.
+            _ if told.contains("the model does not fit") => "refused",
+            _ => return Err(told),
         };
         let peak = group.peak_bytes()?;
         let head = case.cells(&cpu);
@@ -70,7 +74,7 @@ pub(super) fn compare(
 fn words(case: &Case<'_>) -> Vec<String> {
     let (threads, context, tokens) = (case.threads.to_string(), CONTEXT.to_string(), DECODE.to_string());
     let prompt = "word ".repeat(PROMPT);
-    let words = ["run", "--raw", "--quiet", "--no-speculation", "--temperature", "0", "-m", case.model];
+    let words = ["run", "--raw", "--json", "--no-speculation", "--temperature", "0", "-m", case.model];
     let more = ["--threads", &threads, "--kv", case.kv, "--context", &context, "-n", &tokens, &prompt];
     words.into_iter().chain(more).map(str::to_owned).collect()
 }
@@ -100,7 +104,7 @@ fn fit(value: &Value) -> String {
 }
 
 /// Has the system forget what it keeps of a model's files in memory, so that the group is charged with what it reads.
-fn forget(model: &Path, prepared: &Path) -> Result<(), String> {
+pub(crate) fn forget(model: &Path, prepared: &Path) -> Result<(), String> {
     let failed = |error: std::io::Error| format!("{}: {error}", prepared.display());
     let mut paths = vec![model.to_owned()];
     for entry in std::fs::read_dir(prepared).map_err(failed)? {

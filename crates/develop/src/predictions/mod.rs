@@ -1,8 +1,7 @@
 //! Predictions beside measurements: `pouch probe`, then `pouch bench` and `pouch plan` of the same cells, as rows of two records:
 //! speeds and memory, and what happens under a memory limit.
 
-mod group;
-mod limits;
+pub(crate) mod limits;
 mod programs;
 mod speeds;
 
@@ -110,7 +109,7 @@ impl Case<'_> {
 }
 
 /// Adds rows to a record, which begins with the names of its columns.
-fn append(path: &Path, columns: &str, rows: &str) -> Result<(), String> {
+pub(crate) fn append(path: &Path, columns: &str, rows: &str) -> Result<(), String> {
     let failed = |error: std::io::Error| format!("cannot write {}: {error}", path.display());
     let is_new = !path.exists();
     let mut file = OpenOptions::new().create(true).append(true).open(path).map_err(failed)?;

@@ -6,7 +6,7 @@ use std::process::{Command, Output};
 use serde_json::Value;
 
 use super::Case;
-use super::group::Group;
+use crate::group::Group;
 
 pub(super) struct Programs<'a> {
     pub(super) pouch: &'a Path,

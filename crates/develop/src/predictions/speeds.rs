@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use device::machine::ProcessorTime;
 use serde_json::Value;
 
-use super::group::Group;
 use super::programs::{Programs, Question, number, sum};
 use super::{Arguments, Case, append};
+use crate::group::Group;
 
 const COLUMNS: &str = "date,cpu,model,threads,kv,limit,what,tokens,at_context,predicted,measured,error_percent,drift_percent,others_percent";
 

@@ -6,13 +6,13 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Removed when dropped.
-pub(super) struct Group {
+pub(crate) struct Group {
     folder: PathBuf,
 }
 
 impl Group {
     /// Below the group that this process is in.
-    pub(super) fn new(limit_bytes: u64) -> Result<Group, String> {
+    pub(crate) fn new(limit_bytes: u64) -> Result<Group, String> {
         let groups = fs::read_to_string("/proc/self/cgroup").map_err(|error| error.to_string())?;
         let own = groups.lines().find_map(|line| {
             let (controllers, path) = line.split_once(':')?.1.split_once(':')?;
@@ -21,7 +21,7 @@ impl Group {
         let own = own.ok_or("there is no memory controller of version 1")?;
         let folder = Path::new("/sys/fs/cgroup/memory")
             .join(own.trim_start_matches('/'))
-            .join(format!("predictions-{}", std::process::id()));
+            .join(format!("develop-{}", std::process::id()));
         fs::create_dir_all(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
         let group = Group { folder };
         group.write("memory.limit_in_bytes", &limit_bytes.to_string())?;
@@ -29,7 +29,7 @@ impl Group {
     }
 
     /// The program, which enters the group before it begins.
-    pub(super) fn command(&self, program: &Path) -> Command {
+    pub(crate) fn command(&self, program: &Path) -> Command {
         let mut command = Command::new("sh");
         let enter = "echo $$ > \"$0\" && exec \"$@\"";
         command.args(["-c", enter]).arg(self.folder.join("cgroup.procs")).arg(program);
@@ -37,7 +37,7 @@ impl Group {
     }
 
     /// Bytes of files that were dropped and had to be read again soon.
-    pub(super) fn read_again_bytes(&self) -> Result<u64, String> {
+    pub(crate) fn read_again_bytes(&self) -> Result<u64, String> {
         let path = self.folder.join("memory.stat");
         let text = fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
         let pages = text.lines().find_map(|line| line.strip_prefix("workingset_refault_file ")?.parse().ok());
@@ -45,7 +45,7 @@ impl Group {
     }
 
     /// The most that the group held, its pages of files included.
-    pub(super) fn peak_bytes(&self) -> Result<u64, String> {
+    pub(crate) fn peak_bytes(&self) -> Result<u64, String> {
         self.read("memory.max_usage_in_bytes")
     }
 
