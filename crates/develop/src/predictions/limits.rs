@@ -55,8 +55,10 @@ pub(super) fn compare(
             (_, Some(9)) => "killed",
             (true, _) if again || answer["residency"]["streams"] == true => "streams",
             (true, _) => "fits",
-            // It says so itself instead of being killed.
-            _ if told.contains("the model does not fit") => "refused",
+            // It says so itself instead of being killed: beforehand, or when the budget has no room for the next page.
+            _ if ["the model does not fit", "are free of the"].iter().any(|words| told.contains(words)) => {
+                "refused"
+            }
             _ => return Err(told),
         };
         let peak = group.peak_bytes()?;
