@@ -11,7 +11,6 @@
 mod slots;
 
 use std::ops::Range;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
@@ -88,17 +87,15 @@ struct Shared {
     file: DirectFile,
     units: Units,
     buffer_bytes: usize,
-    slots: usize,
     state: Mutex<State>,
     changed: Condvar,
     /// Held by who asks for several units at once: two that each had half of them would wait for ever.
     several: Mutex<()>,
-    /// Of dense models.
-    resident_layers: AtomicUsize,
 }
 
 struct State {
     slots: Slots,
+    resident: Resident,
     is_closing: bool,
 }
 
@@ -109,27 +106,26 @@ impl Streamer {
     /// [`Error::Resident`] for what this model cannot do, [`Error::OutOfMemory`] if a thread cannot be had.
     pub(crate) fn start(file: DirectFile, units: Units, resident: Resident) -> Result<Streamer, Error> {
         let count = units.ranges.len();
+        let resident = match resident {
+            Resident::Experts(experts) => Resident::Experts(experts.min(count)),
+            other => other,
+        };
         let (slots, readers) = match resident {
             Resident::Layers(layers) if units.experts == 0 && layers < count => {
                 (Slots::in_turn(count, &streamed(count, layers)), 1)
             }
             Resident::Experts(experts) if units.experts > 0 && experts > 0 => {
-                (Slots::by_use(experts.min(count), count), EXPERT_READERS)
+                (Slots::by_use(experts, count), EXPERT_READERS)
             }
             _ => return Err(Error::Resident { resident }),
         };
         let shared = Arc::new(Shared {
             file,
             buffer_bytes: units.buffer_bytes(),
-            slots: slots.len(),
             units,
-            state: Mutex::new(State { slots, is_closing: false }),
+            state: Mutex::new(State { slots, resident, is_closing: false }),
             changed: Condvar::new(),
             several: Mutex::new(()),
-            resident_layers: AtomicUsize::new(match resident {
-                Resident::Layers(layers) => layers,
-                _ => count,
-            }),
         });
         let mut streamer = Streamer { shared, readers: Vec::new() };
         for _ in 0..readers {
@@ -148,8 +144,9 @@ impl Streamer {
         let count = shared.units.ranges.len();
         match resident {
             Resident::Layers(layers) if shared.units.experts == 0 && layers < count => {
-                shared.resident_layers.store(layers, Ordering::Relaxed);
-                shared.lock().slots.take_turns(&streamed(count, layers));
+                let mut state = shared.lock();
+                state.resident = resident;
+                state.slots.take_turns(&streamed(count, layers));
                 shared.changed.notify_all();
                 true
             }
@@ -158,14 +155,10 @@ impl Streamer {
     }
 
     pub(crate) fn streaming(&self) -> Streaming {
-        let resident = match self.streams_experts() {
-            true => Resident::Experts(self.shared.slots),
-            false => Resident::Layers(self.shared.resident_layers.load(Ordering::Relaxed)),
-        };
         let state = self.shared.lock();
         Streaming {
-            resident,
-            buffer_bytes: self.shared.slots * self.shared.buffer_bytes,
+            resident: state.resident,
+            buffer_bytes: state.slots.len() * self.shared.buffer_bytes,
             is_direct: self.shared.file.is_direct(),
             used: state.slots.held,
             read: state.slots.read,
@@ -174,9 +167,10 @@ impl Streamer {
 
     /// Whether this layer is read as a whole.
     pub(crate) fn streams_layer(&self, layer: usize) -> bool {
-        let shared = &self.shared;
-        shared.units.experts == 0
-            && is_streamed(layer, shared.units.ranges.len(), shared.resident_layers.load(Ordering::Relaxed))
+        match self.shared.lock().resident {
+            Resident::Layers(resident) => is_streamed(layer, self.shared.units.ranges.len(), resident),
+            Resident::Experts(_) | Resident::All => false,
+        }
     }
 
     /// Whether experts are held one by one.
@@ -204,7 +198,8 @@ impl Streamer {
     pub(crate) fn want_experts(&self, layer: usize, experts: impl Iterator<Item = usize>) {
         let shared = &self.shared;
         let mut state = shared.lock();
-        for expert in experts.take(shared.slots / 2) {
+        let most = state.slots.len() / 2;
+        for expert in experts.take(most) {
             state.slots.want(layer * shared.units.experts + expert);
         }
         shared.changed.notify_all();
