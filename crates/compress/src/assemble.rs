@@ -8,7 +8,7 @@ use kernels::Team;
 use crate::error::Error;
 use crate::float::{Source, check_finite, dequantize};
 use crate::imatrix::Importance;
-use crate::inventory::{Kind, values};
+use crate::inventory::{matrices, values};
 use crate::journal::Journal;
 use crate::plan::Decision;
 use crate::recipes::RECIPES;
@@ -18,7 +18,6 @@ use crate::walk::tensor_entry;
 /// What goes into a file.
 pub(crate) struct Parts<'a> {
     pub(crate) source: &'a Source,
-    pub(crate) kinds: &'a [Kind],
     pub(crate) types: &'a [Option<Decision>],
     /// Where rounded tensors are, if any are.
     pub(crate) journal: Option<&'a Journal>,
@@ -83,15 +82,17 @@ impl Parts<'_> {
             return Ok(writer.write_tensor(&info.name, data)?);
         };
         let columns = info.shape[0] as usize;
-        let matrices = match self.kinds[index] {
-            Kind::Experts => info.shape.get(2).map_or(1, |&count| count as usize),
-            _ => 1,
-        };
+        let matrices = matrices(info);
+        let squares = self.importance.and_then(|importance| importance.tensors.get(&info.name));
+        let squares = squares.map(|squares| match squares.columns == columns {
+            true => squares.clone(),
+            false => squares.clone().split(matrices),
+        });
         let rows = (values(info) as usize / columns) / matrices;
         let row_bytes = from.row_bytes(columns);
         for (matrix, data) in data.chunks_exact((rows * row_bytes).max(1)).enumerate() {
-            let squares = self.importance.and_then(|importance| importance.tensors.get(&info.name));
-            let mean = squares.and_then(|squares| squares.mean(matrix.min(squares.counts.len() - 1)));
+            let mean =
+                squares.as_ref().and_then(|squares| squares.mean(matrix.min(squares.counts.len() - 1)));
             let rounding = Rounding {
                 format,
                 importance: mean.as_deref().filter(|mean| mean.len() == columns),

@@ -54,39 +54,25 @@ pub(crate) fn attest(run: Attest<'_>) -> Result<Certificate, Error> {
     let reference = open(&source.file.paths()[0])?;
     let packed = open(run.target)?;
     let context = CONTEXT.min(source.config.context);
-    let stages = 3 + u64::from(run.plain.is_some());
-    let mut stage = 0;
-    let mut compare = |tested: &Model, kv_type: KvType| -> Result<Comparison, Error> {
-        let settings = evaluate::Options { context, windows: None, kv_type };
-        let mut tell = |at: evaluate::Progress| {
-            let windows = at.windows as u64;
-            let done = stage * windows + at.done as u64;
-            (options.progress)(Progress { stage: "measuring", done, total: stages * windows });
-        };
-        let text = &options.held_out.content;
-        let comparison = evaluate::against(tested, &reference, run.team, text, &settings, &mut tell)?;
-        stage += 1;
-        Ok(comparison)
+    let coarser = [KvType::Q8_0, KvType::Q4_0].into_iter().filter(|kind| kind.fits(source.config.head_dim));
+    let kv_types: Vec<KvType> = [KvType::F16].into_iter().chain(coarser).collect();
+    let plain = run.plain.map(open).transpose()?;
+    let mut tested: Vec<(&Model, KvType)> = kv_types.iter().map(|&kv_type| (&packed, kv_type)).collect();
+    tested.extend(plain.as_ref().map(|plain| (plain, KvType::F16)));
+    let settings = evaluate::Options { context, windows: None, kv_type: KvType::F16 };
+    let mut tell = |at: evaluate::Progress| {
+        (options.progress)(Progress { stage: "measuring", done: at.done as u64, total: at.windows as u64 });
     };
-    let found = compare(&packed, KvType::F16)?;
-    let kl = Figure { value: found.kl_mean, stderr: found.kl_stderr };
-    let mut measured = vec![(KvType::F16, kl)];
-    for kv_type in [KvType::Q8_0, KvType::Q4_0].into_iter().filter(|kind| kind.fits(source.config.head_dim)) {
-        let found = compare(&packed, kv_type)?;
-        measured.push((kv_type, Figure { value: found.kl_mean, stderr: found.kl_stderr }));
-    }
-    let won_back = match run.plain {
-        Some(path) => {
-            let found = compare(&open(path)?, KvType::F16)?;
-            let plain = Figure { value: found.kl_mean, stderr: found.kl_stderr };
-            Some(WonBack::of(
-                "the same types, every value rounded by itself, weighted by importance",
-                plain,
-                kl,
-            ))
-        }
-        None => None,
-    };
+    let text = &options.held_out.content;
+    let all = evaluate::against_each(&tested, &reference, run.team, text, &settings, &mut tell)?;
+    let kl_of = |found: &Comparison| Figure { value: found.kl_mean, stderr: found.kl_stderr };
+    let (found, kl) = (all[0], kl_of(&all[0]));
+    let measured: Vec<(KvType, Figure)> =
+        kv_types.iter().zip(&all).map(|(&kv_type, found)| (kv_type, kl_of(found))).collect();
+    let won_back = plain.is_some().then(|| {
+        let by = "the same types, every value rounded by itself, weighted by importance";
+        WonBack::of(by, kl_of(&all[kv_types.len()]), kl)
+    });
     run.clock.stage("measuring");
 
     let file = File::open(run.target)?;

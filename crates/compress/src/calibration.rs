@@ -88,17 +88,28 @@ fn fitting(source: &Source, memory: u64) -> Result<usize, Error> {
 fn needs(source: &Source) -> (u64, u64) {
     let config = &source.config;
     let float = size_of::<f32>() as u64;
-    let widest = config.width.max(config.query_width()).max(config.feed_forward) as u64;
-    let block: u64 = ROLES
-        .into_iter()
-        .filter_map(|role: Role| source.stored(0, role).ok())
-        .map(|stored| (stored.rows * stored.columns) as u64)
-        .sum();
+    let size = |role: Role| {
+        let stored = source.stored(0, role, 0);
+        (stored.rows * stored.columns) as u64
+    };
+    let block: u64 = ROLES.into_iter().map(size).sum();
     let output = (config.vocabulary * config.width) as u64;
+    let (feed_forward, experts, gathered) = match &config.experts {
+        None => (config.feed_forward, 0, 0),
+        // One expert's matrices are in memory at a time, and of the others in the layer what they were rounded to, a byte a
+        // value if it is much. In the worst case all tokens visit one expert: their rows are gathered, and what they become
+        // before it is added up; the router has its say on each.
+        Some(experts) => {
+            let rounded =
+                experts.count as u64 * [Role::Gate, Role::Up, Role::Down].map(size).iter().sum::<u64>();
+            (experts.feed_forward, rounded, 3 * config.width + 2 * experts.count)
+        }
+    };
+    let widest = config.width.max(config.query_width()).max(feed_forward) as u64;
     // The second moments, their factor and the copy that the factorisation works on; the block, its largest matrix
     // rounded, and the errors; or the output side.
-    let fixed = float * (3 * widest * widest + (2 * block).max(output));
-    let per_token = float * (3 * config.width + 2 * config.query_width() + 3 * config.feed_forward) as u64;
+    let fixed = float * (3 * widest * widest + (2 * block).max(output)) + experts;
+    let per_token = 3 * config.width + 2 * config.query_width() + 3 * feed_forward + gathered;
     // The file is mapped, and its pages may be taken back at any time, but a layer's are needed.
-    (fixed + (64 << 20), per_token)
+    (fixed + (64 << 20), float * per_token as u64)
 }

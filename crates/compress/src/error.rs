@@ -117,10 +117,8 @@ pub enum Error {
         /// All that are known.
         known: String,
     },
-    /// Not every method knows mixtures of experts.
-    #[error(
-        "{architecture} is a mixture of experts, which can only be packed by --effort fast with a --type"
-    )]
+    /// Training does not know mixtures of experts.
+    #[error("{architecture} is a mixture of experts, which --effort best cannot train: take --effort good")]
     Experts {
         /// `general.architecture`.
         architecture: String,

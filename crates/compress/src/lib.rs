@@ -15,6 +15,7 @@ pub mod methods;
 mod options;
 mod pack;
 mod plan;
+mod prior;
 mod random;
 pub mod recipes;
 pub mod rounding;

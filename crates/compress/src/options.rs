@@ -79,7 +79,7 @@ pub enum Effort {
     /// Types chosen by measured sensitivity, errors compensated.
     #[default]
     Good,
-    /// Training on top of that.
+    /// Training on top of that, for models without experts.
     Best,
 }
 

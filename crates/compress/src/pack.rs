@@ -7,19 +7,18 @@ use kernels::Team;
 
 use crate::assemble::Parts;
 use crate::attest::{Attest, attest};
-use crate::bytes::floats_of;
 use crate::calibration::Tokens;
 use crate::certificate::{Certificate, Stage, sha256, sha256_of_files};
 use crate::error::Error;
 use crate::float::Source;
-use crate::imatrix::{Importance, Squares};
+use crate::imatrix::Importance;
 use crate::inventory::{self, Kind, values};
 use crate::journal::Journal;
 use crate::methods::training::{self, DistillOptions, Learn, TrainingOptions, TuneOptions};
 use crate::options::{Effort, Options, Progress, Target, work_folder};
 use crate::plan::{self, Decision, Sensitivities};
 use crate::rounding::Search;
-use crate::walk::{Walk, squares_entry};
+use crate::walk::{Walk, squares};
 
 /// What was made.
 #[derive(Debug)]
@@ -63,6 +62,9 @@ impl<'a> Run<'a> {
     ) -> Result<Run<'a>, Error> {
         let clock = Clock::default();
         let source = Source::open(path)?;
+        if source.config.experts.is_some() && trains(options) {
+            return Err(Error::Experts { architecture: source.config.architecture });
+        }
         let kinds = inventory::kinds(&source);
         // What a plan needs is asked of it now, so that an impossible wish is refused at once.
         plan::check(&source, &kinds, options.target)?;
@@ -70,11 +72,6 @@ impl<'a> Run<'a> {
             true => Some(Tokens::of(&source, options.calibration, options.effort, options.memory)?),
             false => None,
         };
-        if let Some(Kind::Experts) = kinds.iter().find(|kind| **kind == Kind::Experts)
-            && tokens.is_some()
-        {
-            return Err(Error::Experts { architecture: source.config.architecture.clone() });
-        }
         let sha256 = sha256_of_files(source.file.paths())?;
         let folder = options.work_folder.map_or_else(|| work_folder(target), Path::to_owned);
         let key = key(&sha256, options)?;
@@ -95,14 +92,13 @@ impl<'a> Run<'a> {
         }
         let parts = Parts {
             source: &self.source,
-            kinds: &self.kinds,
             types: &types,
             journal: careful.then_some(&self.journal),
             importance: importance.as_ref(),
         };
         let progress = self.options.progress;
         let mut tell = |done, total| progress(Progress { stage: "writing", done, total });
-        let trains = careful && self.options.effort == Effort::Best;
+        let trains = trains(self.options);
         let rounded = if trains { self.journal.path("rounded.gguf") } else { self.target.to_owned() };
         if !(trains && rounded.exists()) {
             parts.write(self.team, &rounded, &mut tell)?;
@@ -227,12 +223,10 @@ impl<'a> Run<'a> {
             chunk_size: tokens.length as u32,
             ..Importance::default()
         };
-        let count = tokens.tokens.len() as f32;
         for (index, info) in self.source.file.tensors().iter().enumerate() {
-            let Some(bytes) = self.journal.get(&squares_entry(index))? else { continue };
-            let sums: Vec<f32> = floats_of(&bytes).into_iter().map(|mean| mean * count).collect();
-            let squares = Squares { columns: sums.len(), sums, counts: vec![count] };
-            importance.tensors.insert(info.name.clone(), squares);
+            if let Some(squares) = squares(&self.journal, index, info)? {
+                importance.tensors.insert(info.name.clone(), squares);
+            }
         }
         Ok(importance)
     }
@@ -241,6 +235,11 @@ impl<'a> Run<'a> {
 /// Whether matrices are rounded on the calibration text, not by importance alone.
 fn careful(options: &Options<'_>) -> bool {
     options.effort != Effort::Fast && options.imatrix_in.is_none()
+}
+
+/// Whether what was rounded is trained.
+fn trains(options: &Options<'_>) -> bool {
+    careful(options) && options.effort == Effort::Best
 }
 
 /// Memory that training may take where nobody says.

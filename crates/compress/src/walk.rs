@@ -1,21 +1,25 @@
 //! Layer by layer: the calibration text goes through the model as it is being rounded.
 //!
 //! Each matrix is rounded for the inputs that it will really get, those that the rounded matrices before it give, and
-//! before the next ones are looked at. So one pass over the text does all, one block is in memory at a time, and errors do
-//! not add up unseen.
+//! before the next ones are looked at. So one pass over the text does all, one block is in memory at a time, of experts one,
+//! and errors do not add up unseen. Tokens visit the experts that the router chooses for the rounded stream.
 
+use gguf::TensorInfo;
+use kernels::Format;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::bytes::{bytes_of, floats_of};
 use crate::calibration::Tokens;
 use crate::error::Error;
-use crate::float::{Block, Role, Setting, Source, check_finite, dequantize};
-use crate::hessian::{Factor, Hessian};
-use crate::inventory::Kind;
+use crate::float::{Block, Linear, Role, Setting, Source, add_outcome, check_finite, dequantize};
+use crate::hessian::{Inputs, Moments, mean_squares};
+use crate::imatrix::Squares;
+use crate::inventory::{Kind, matrices};
 use crate::journal::Journal;
 use crate::methods::gptq;
 use crate::plan::Decision;
+use crate::prior::Sample;
 use crate::rounding::{Rounding, Search};
 
 /// What became of one tensor: errors of the product on the calibration text, squared and summed over a sample of its rows.
@@ -29,11 +33,12 @@ pub(crate) struct Outcome {
     pub(crate) power: f64,
 }
 
-impl std::ops::AddAssign for Outcome {
-    fn add_assign(&mut self, other: Outcome) {
-        self.error += other.error;
-        self.plain_error += other.plain_error;
-        self.power += other.power;
+impl Outcome {
+    /// Adds another matrix's, which only a share of all tokens met.
+    fn add(&mut self, other: Outcome, share: f64) {
+        self.error += share * other.error;
+        self.plain_error += share * other.plain_error;
+        self.power += share * other.power;
     }
 }
 
@@ -63,9 +68,20 @@ pub(crate) fn outcome_entry(index: usize) -> String {
     format!("outcome-{index}")
 }
 
-/// The journal's entry of the mean squares of a tensor's inputs.
-pub(crate) fn squares_entry(index: usize) -> String {
+/// The journal's entry of the squares of a tensor's inputs: how many there were of each matrix, and their sums.
+fn squares_entry(index: usize) -> String {
     format!("squares-{index}")
+}
+
+/// The squares of a tensor's inputs, if a walk has met it.
+///
+/// # Errors
+/// Those of [`Journal::get`].
+pub(crate) fn squares(journal: &Journal, index: usize, info: &TensorInfo) -> Result<Option<Squares>, Error> {
+    let Some(bytes) = journal.get(&squares_entry(index))? else { return Ok(None) };
+    let mut counts = floats_of(&bytes);
+    let sums = counts.split_off(matrices(info).min(counts.len()));
+    Ok(Some(Squares { columns: info.shape[0] as usize, sums, counts }))
 }
 
 /// The journal's entry of the stream after so many blocks.
@@ -76,6 +92,12 @@ fn stream_entry(layer: usize) -> String {
 /// Rows of a matrix that are in memory as floats at a time, where it is a large one.
 const ROWS: usize = 8192;
 
+/// What the moments of an expert's visitors lean on, in tokens for each column. In six layers of SmolLM2 135M, made a mixture of
+/// eight experts, the error of the down product on another text was 1.45 % of its square with 256 visitors to 1,536 columns,
+/// 2.08 % without, and 1.99 % by rounding by importance; with half or twice the weight 1.5 and 1.0 % more than that. Leaning
+/// on the full moments of tokens from all over gave 2.02 %.
+const EXPERT: f32 = 0.25;
+
 /// One of so many rows is looked at to see what rounding cost.
 const SAMPLE: usize = 8;
 
@@ -83,7 +105,7 @@ impl Walk<'_> {
     /// Rounds all blocks and the output matrix. What the journal has already is not done again.
     ///
     /// # Errors
-    /// Those of [`Source::block`], [`Hessian::factor`] and [`Journal::put`].
+    /// Those of [`Source::block`], [`Inputs::of`] and [`Journal::put`].
     pub(crate) fn run(&self, progress: &mut dyn FnMut(usize, usize)) -> Result<(), Error> {
         let layers = self.source.config.layers.len();
         let window = self.source.window(self.tokens.length);
@@ -115,39 +137,121 @@ impl Walk<'_> {
         let mut block = self.source.block(setting.layer)?;
         let mut done = Vec::new();
         let input = block.attention_input(setting, stream);
-        self.stage(setting, &mut block, &[Role::Query, Role::Key, Role::Value], &input, &mut done)?;
+        self.stage(setting.layer, &mut block, &[Role::Query, Role::Key, Role::Value], &input, &mut done)?;
         let attended = block.attended(setting, &input);
         drop(input);
-        self.stage(setting, &mut block, &[Role::AttentionOutput], &attended, &mut done)?;
+        self.stage(setting.layer, &mut block, &[Role::AttentionOutput], &attended, &mut done)?;
         block.add_attention(setting, &attended, stream);
         drop(attended);
-        let input = block.feed_forward_input(setting, stream);
-        self.stage(setting, &mut block, &[Role::Gate, Role::Up], &input, &mut done)?;
-        let hidden = block.hidden(setting, &input);
-        drop(input);
-        self.stage(setting, &mut block, &[Role::Down], &hidden, &mut done)?;
-        block.add_feed_forward(setting, &hidden, stream);
+        self.feed_forward(setting, &block, stream, &mut done)?;
         self.store(setting.layer, &done)
     }
 
-    /// Rounds the matrices that read `input`.
+    /// Rounds the matrices of attention that read `input`.
     fn stage(
         &self,
-        setting: &Setting<'_>,
+        layer: usize,
         block: &mut Block,
         roles: &[Role],
         input: &[f32],
         done: &mut Vec<Done>,
     ) -> Result<(), Error> {
-        let (factor, squares) = factor(input, block.matrix(roles[0]).columns)?;
+        let inputs = self.inputs(layer, block, roles, 0, input, None)?;
         for &role in roles {
-            let stored = self.source.stored(setting.layer, role)?;
-            let linear = block.matrix_mut(role);
-            let rows = stored.file_rows(&self.source.file);
-            let (bytes, outcome) = self.round(stored.tensor, rows, &mut linear.weight, &factor, &squares);
-            done.push(Done { role, bytes, outcome, squares: squares.clone() });
+            let linear = std::mem::take(block.matrix_mut(role));
+            *block.matrix_mut(role) = self.matrix(layer, role, 0, linear, &inputs, done);
         }
         Ok(())
+    }
+
+    /// What the inputs are like of matrices of a block, those of `expert` where it has experts: then they lean on `common`.
+    fn inputs(
+        &self,
+        layer: usize,
+        block: &Block,
+        roles: &[Role],
+        expert: usize,
+        input: &[f32],
+        common: Option<&[f32]>,
+    ) -> Result<Inputs, Error> {
+        let stored = |role: Role| self.source.stored(layer, role, expert);
+        let columns = stored(roles[0]).columns;
+        let rounded = || roles.iter().filter_map(|&role| Some((role, self.format(stored(role).tensor)?)));
+        let compensated = rounded().find(|(_, format)| format.grid().is_some());
+        let Some((role, format)) = compensated.or_else(|| rounded().next()) else {
+            return Inputs::seen(input, columns);
+        };
+        let weight = match common {
+            Some(_) => EXPERT,
+            None => self.sample(input, columns).best_weight(&block.expert(role, expert).weight, format)?,
+        };
+        Inputs::of(input, columns, common, weight)
+    }
+
+    fn sample<'i>(&self, input: &'i [f32], columns: usize) -> Sample<'i> {
+        Sample { input, columns, window: self.tokens.length }
+    }
+
+    /// The type that a tensor is rounded to; `None` if it stays as it is.
+    fn format(&self, tensor: usize) -> Option<&'static Format> {
+        let kept = self.source.file.tensors()[tensor].type_id;
+        self.types[tensor].map(|decision| decision.format).filter(|format| format.id != kept)
+    }
+
+    /// Rounds gate, up and down, expert by expert, and adds what they make of the stream to it.
+    fn feed_forward(
+        &self,
+        setting: &Setting<'_>,
+        block: &Block,
+        stream: &mut [f32],
+        done: &mut Vec<Done>,
+    ) -> Result<(), Error> {
+        let (layer, width) = (setting.layer, setting.config.width);
+        let input = block.feed_forward_input(setting, stream);
+        let routing = block.routing(&input);
+        // What experts with few visitors lean on: for gate and up what all tokens of the layer are like; for down what the
+        // expert itself makes of tokens from all over, since a hidden value of one expert is none of another's.
+        let passers_by = routing.passers_by(&input, width);
+        let everyone = passers_by.as_ref().map(|_| mean_squares(&input, width, input.len() / width));
+        let mut outcome = vec![0.0; stream.len()];
+        for expert in 0..routing.experts() {
+            let visitors = routing.gather(expert, &input, width);
+            let inputs_of = |roles: &[Role], input: &[f32], common: Option<&Vec<f32>>| {
+                self.inputs(layer, block, roles, expert, input, common.map(Vec::as_slice))
+            };
+            let inputs = inputs_of(&[Role::Gate, Role::Up], &visitors, everyone.as_ref())?;
+            let mut rounded = |role: Role, inputs: &Inputs| {
+                self.matrix(layer, role, expert, block.expert(role, expert).into_owned(), inputs, done)
+            };
+            let [gate, up] = [Role::Gate, Role::Up].map(|role| rounded(role, &inputs));
+            let hidden = |input: &[f32]| block.activated(setting, gate.forward(input), &up.forward(input));
+            let passing =
+                passers_by.as_ref().map(|input| mean_squares(&hidden(input), gate.rows, input.len() / width));
+            let hidden = hidden(&visitors);
+            drop((visitors, inputs));
+            let inputs = inputs_of(&[Role::Down], &hidden, passing.as_ref())?;
+            let down = rounded(Role::Down, &inputs);
+            add_outcome(&down, &routing, expert, &hidden, &mut outcome);
+        }
+        block.add_feed_forward(setting, outcome, stream);
+        Ok(())
+    }
+
+    /// Rounds a matrix of a block.
+    fn matrix(
+        &self,
+        layer: usize,
+        role: Role,
+        expert: usize,
+        mut linear: Linear,
+        inputs: &Inputs,
+        done: &mut Vec<Done>,
+    ) -> Linear {
+        let stored = self.source.stored(layer, role, expert);
+        let rows = stored.file_rows(&self.source.file);
+        let (bytes, outcome) = self.round(stored.tensor, rows, &mut linear.weight, inputs);
+        done.push(Done { role, expert, bytes, outcome, squares: inputs.squares() });
+        linear
     }
 
     /// Rounds rows of a matrix, `rows` in the source, to the type of its tensor, in place, and returns their bytes.
@@ -156,15 +260,12 @@ impl Walk<'_> {
         tensor: usize,
         rows: &[u8],
         weight: &mut Vec<f32>,
-        factor: &Factor,
-        squares: &[f32],
+        Inputs { squares, moments, .. }: &Inputs,
     ) -> (Vec<u8>, Outcome) {
-        let columns = factor.columns;
-        let kept = self.source.file.tensors()[tensor].type_id;
-        let Some(Decision { format, .. }) = self.types[tensor].filter(|decision| decision.format.id != kept)
-        else {
+        let (Some(format), Some(Moments { hessian, factor })) = (self.format(tensor), moments) else {
             return (rows.to_vec(), Outcome::default());
         };
+        let columns = factor.columns;
         let sample = |values: &[f32]| -> Vec<f32> {
             values.chunks_exact(columns).step_by(SAMPLE).flatten().copied().collect()
         };
@@ -190,10 +291,14 @@ impl Walk<'_> {
             }
             None => plainly(weight),
         };
+        let error = |values: &[f32]| {
+            let errors: Vec<f32> = before.iter().zip(values).map(|(weight, value)| weight - value).collect();
+            hessian.error(&errors)
+        };
         let outcome = Outcome {
-            error: gptq::loss(&before, &sample(weight), factor),
-            plain_error: gptq::loss(&before, &plain, factor),
-            power: gptq::loss(&before, &vec![0.0; before.len()], factor),
+            error: error(&sample(weight)),
+            plain_error: error(&plain),
+            power: hessian.error(&before),
         };
         (bytes, outcome)
     }
@@ -207,22 +312,30 @@ impl Walk<'_> {
             }
             let mut parts: Vec<_> = parts.iter().collect();
             parts.sort_by_key(|part| part.rows.start);
-            let (mut bytes, mut outcome, mut squares) = (Vec::new(), Outcome::default(), &[][..]);
+            let (mut bytes, mut outcome) = (Vec::new(), Outcome::default());
+            let mut squares = Squares::default();
             for part in parts {
-                for part in done.iter().filter(|done| done.role == part.role) {
+                let same = |done: &&Done| done.role == part.role && done.expert == part.expert;
+                for part in done.iter().filter(same) {
                     bytes.extend_from_slice(&part.bytes);
-                    outcome += part.outcome;
-                    squares = &part.squares;
+                    let tokens = f64::from(part.squares.counts[0]);
+                    outcome.add(part.outcome, tokens / self.tokens.tokens.len() as f64);
+                    // Parts of a merged product have one input.
+                    if squares.counts.len() == part.expert {
+                        squares.counts.extend(&part.squares.counts);
+                        squares.sums.extend(&part.squares.sums);
+                    }
                 }
             }
-            self.put(index, &bytes, outcome, squares)?;
+            self.put(index, &bytes, outcome, &squares)?;
         }
         Ok(())
     }
 
-    fn put(&self, index: usize, bytes: &[u8], outcome: Outcome, squares: &[f32]) -> Result<(), Error> {
+    fn put(&self, index: usize, bytes: &[u8], outcome: Outcome, squares: &Squares) -> Result<(), Error> {
         self.journal.put_value(&outcome_entry(index), &outcome)?;
-        self.journal.put(&squares_entry(index), &bytes_of(squares))?;
+        let squares = [bytes_of(&squares.counts), bytes_of(&squares.sums)].concat();
+        self.journal.put(&squares_entry(index), &squares)?;
         self.journal.put(&tensor_entry(index), bytes)
     }
 
@@ -233,32 +346,34 @@ impl Walk<'_> {
             return Ok(());
         }
         let input = self.source.output_input(stream);
-        let (factor, squares) = factor(&input, stored.columns)?;
-        drop(input);
         let (mut bytes, mut outcome) = (Vec::new(), Outcome::default());
         let row_bytes = stored.format.row_bytes(stored.columns);
-        for rows in stored.file_rows(&self.source.file).chunks(ROWS * row_bytes) {
+        let all = stored.file_rows(&self.source.file);
+        let inputs = match self.format(stored.tensor) {
+            None => Inputs::seen(&input, stored.columns)?,
+            Some(format) => {
+                let some = dequantize(stored.format, &all[..all.len().min(ROWS * row_bytes)], stored.columns);
+                let weight = self.sample(&input, stored.columns).best_weight(&some, format)?;
+                Inputs::of(&input, stored.columns, None, weight)?
+            }
+        };
+        drop(input);
+        for rows in all.chunks(ROWS * row_bytes) {
             let mut weight = dequantize(stored.format, rows, stored.columns);
             check_finite(&weight, || self.source.file.tensors()[stored.tensor].name.clone())?;
-            let (piece, part) = self.round(stored.tensor, rows, &mut weight, &factor, &squares);
+            let (piece, part) = self.round(stored.tensor, rows, &mut weight, &inputs);
             bytes.extend_from_slice(&piece);
-            outcome += part;
+            outcome.add(part, 1.0);
         }
-        self.put(stored.tensor, &bytes, outcome, &squares)
+        self.put(stored.tensor, &bytes, outcome, &inputs.squares())
     }
 }
 
 /// A finished matrix of a block.
 struct Done {
     role: Role,
+    expert: usize,
     bytes: Vec<u8>,
     outcome: Outcome,
-    squares: Vec<f32>,
-}
-
-/// The factor of the inputs' second moments, and their mean squares.
-fn factor(input: &[f32], columns: usize) -> Result<(Factor, Vec<f32>), Error> {
-    let mut hessian = Hessian::new(columns);
-    hessian.add(input);
-    Ok((hessian.factor()?, hessian.diagonal()))
+    squares: Squares,
 }

@@ -6,8 +6,10 @@ mod group;
 mod page;
 mod plans;
 mod predictions;
+mod program;
 mod random_model;
 mod speed;
+mod starts;
 mod streaming;
 mod train;
 
@@ -25,6 +27,7 @@ enum Command {
     RandomModel(random_model::Arguments),
     /// Draw the table of speeds in README.md and the plot in docs/speed.svg from benches/record/speed.csv
     Speed,
+    Starts(starts::Arguments),
     Streaming(streaming::Arguments),
     Train(train::Arguments),
 }
@@ -35,6 +38,7 @@ fn main() -> ExitCode {
         Command::Predictions(arguments) => predictions::run(&arguments),
         Command::RandomModel(arguments) => random_model::run(&arguments),
         Command::Speed => speed::run(),
+        Command::Starts(arguments) => starts::run(&arguments),
         Command::Streaming(arguments) => streaming::run(&arguments),
         Command::Train(arguments) => train::run(&arguments),
     };

@@ -13,6 +13,9 @@ use crate::probe::{limits, meminfo};
 const KERNEL: u64 = 4 << 20;
 const KERNEL_SHARE: u64 = 64;
 
+/// The user's own word.
+const CHOSEN: &str = "--memory";
+
 /// Bytes that this process may take in all: what is its own alone, and what it wants to stay in memory of mapped files.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Room {
@@ -32,7 +35,7 @@ impl Room {
     pub fn now(root: &Path, cap: Option<u64>) -> Room {
         let status = fs::read_to_string(root.join("proc/self/status")).unwrap_or_default();
         let own = bytes_of(&status, "RssAnon").unwrap_or(0);
-        let capped = cap.map(|bytes| Room { bytes, limit_bytes: bytes, by: "--memory", path: None });
+        let capped = cap.map(|bytes| Room { bytes, limit_bytes: bytes, by: CHOSEN, path: None });
         let limits = limits(root).into_iter().map(|limit| {
             let bytes = less_kernel(limit.free_bytes() + own, limit.limit_bytes);
             Room { bytes, limit_bytes: limit.limit_bytes, by: limit.kind, path: Some(limit.path) }
@@ -44,6 +47,16 @@ impl Room {
         });
         let all = capped.into_iter().chain(limits).chain(machine);
         all.min_by_key(|room| room.bytes).unwrap_or_else(Room::endless)
+    }
+
+    /// Half of the share that is left to the kernel. What the kernel has taken counts against the limit already: it is left to it
+    /// twice then, and a plan that fills the room would miss it before its context is full. 0 for the user's own word.
+    pub fn spare_bytes(&self) -> u64 {
+        if self.by == CHOSEN || self.limit_bytes == u64::MAX {
+            0
+        } else {
+            self.limit_bytes / KERNEL_SHARE / 2
+        }
     }
 
     /// As much as there is.

@@ -87,7 +87,7 @@ impl Memory {
     /// What the system below `root` leaves, which is `/` but for tests, and at most `cap` bytes.
     pub fn of_system(root: &Path, cap: Option<u64>) -> Memory {
         let room = Room::now(root, cap);
-        Memory::new(Budget::new(to_usize(room.bytes)), Some(Watch::new(root, cap)), room)
+        Memory::new(Budget::new(granted(&room)), Some(Watch::new(root, cap)), room)
     }
 
     fn new(budget: Budget, watch: Option<Watch>, room: Room) -> Memory {
@@ -167,7 +167,7 @@ impl Memory {
         let mut state = self.state();
         let now = Instant::now();
         let Some(sight) = state.watch.as_mut().and_then(|watch| watch.look(now)) else { return false };
-        self.budget().set_limit(to_usize(sight.room.bytes));
+        self.budget().set_limit(granted(&sight.room));
         let is_fought_for = sight.calm_bytes < sight.room.bytes;
         state.room = sight.room;
         state.forget_closed();
@@ -183,10 +183,13 @@ impl Memory {
 }
 
 impl State {
-    /// What nobody has yet.
+    /// What nobody has yet, as far as a plan may count on it.
     fn free(&self, budget: &Budget) -> Room {
         match self.watch {
-            Some(_) => Room { bytes: budget.free() as u64, ..self.room.clone() },
+            Some(_) => {
+                let bytes = (budget.free() as u64).saturating_sub(self.room.spare_bytes());
+                Room { bytes, ..self.room.clone() }
+            }
             None => self.room.clone(),
         }
     }
@@ -223,6 +226,11 @@ impl Held {
         self.plan.memory = self.plan.memory.keeping(&self.shape, kept);
         self.grant.resize(to_usize(self.plan.fixed_bytes()));
     }
+}
+
+/// What keys, values and buffers are granted: a little more than plans count on.
+fn granted(room: &Room) -> usize {
+    to_usize(room.bytes.saturating_add(room.spare_bytes()))
 }
 
 /// By how much stays in memory.

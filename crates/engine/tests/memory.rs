@@ -201,13 +201,13 @@ fn a_service_gives_back_what_is_too_much_and_all_come_to_their_ends() {
     // Room for one of them at its end, and a page for what it was when this was asked.
     let leaves = before + 40 * page;
     system.leave(leaves);
-    until("it obeys", || memory.budget().limit() <= leaves && memory.budget().excess() == 0);
+    until("it obeys", || memory.room().bytes <= leaves as u64 && memory.budget().excess() == 0);
     for (seed, updates) in asked {
         assert_eq!(outcome(&updates).unwrap(), alone(&model, seed, 2000), "{seed}");
     }
     // Nothing fits at all: refused with the figure, by whoever sees it first.
     system.leave(before / 2);
-    until("the limit is seen", || memory.budget().limit() <= before / 2);
+    until("the limit is seen", || memory.room().bytes <= before as u64 / 2);
     let error = outcome(&submit(&service, &model, 7, 30)).unwrap_err();
     assert!(matches!(error, Error::Model(model::Error::Budget { .. })), "{error}");
     system.leave(1 << 30);

@@ -60,19 +60,45 @@ pub fn against(
     options: &Options,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Comparison, Error> {
-    same_vocabulary(tested, reference)?;
-    let windows = Windows::of_text(&tested.tokenizer, text, options)?;
-    let vocabulary = tested.config.vocabulary;
+    let found = against_each(&[(tested, options.kv_type)], reference, team, text, options, progress)?;
+    Ok(found[0])
+}
+
+/// The same for several models, or for one with its keys and values kept in several formats, which take the place of that of
+/// `options`: the reference runs once for all of them. Progress tells of the first.
+///
+/// # Errors
+/// As [`against`].
+///
+/// # Panics
+/// If there is nothing to test.
+pub fn against_each(
+    tested: &[(&Model, KvType)],
+    reference: &Model,
+    team: &Team,
+    text: &str,
+    options: &Options,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<Vec<Comparison>, Error> {
+    for (tested, _) in tested {
+        same_vocabulary(tested, reference)?;
+    }
+    let windows = Windows::of_text(&tested[0].0.tokenizer, text, options)?;
+    let vocabulary = reference.config.vocabulary;
     // What a coarser cache costs must not hide in a reference that has it too.
     let exact = Options { kv_type: KvType::F16, ..*options };
     let mut runner = Runner::new(reference, team, windows.context(), &exact)?;
+    let mut rows = Vec::new();
     compare(tested, team, &windows, options, progress, &mut |piece, tested_logits| {
-        if piece.starts_window {
-            runner.start(piece.before)?;
+        if piece.is_new {
+            if piece.starts_window {
+                runner.start(piece.before)?;
+            }
+            rows.clear();
+            rows.extend_from_slice(runner.logits(piece.tokens)?);
         }
-        let reference_logits = runner.logits(piece.tokens)?;
         score_rows(team, piece.next.len(), |row| {
-            let logits = &reference_logits[row * vocabulary..][..vocabulary];
+            let logits = &rows[row * vocabulary..][..vocabulary];
             let sum = Normaliser::of(logits).ok_or(Error::NotFinite { whose: "reference" })?;
             let target = sum.log_probability(logit_of(logits, piece.next[row])?);
             let log_probabilities = logits.iter().map(|&logit| sum.log_probability(logit));
@@ -109,7 +135,8 @@ pub fn against_file<R: Read>(
     let (tokens, context) = (reference.tokens().to_vec(), reference.context());
     let windows = Windows::of_tokens(&tested.tokenizer, tokens, context, options.windows);
     let mut rows = Vec::new();
-    compare(tested, team, &windows, options, progress, &mut |piece, tested_logits| {
+    let tested = [(tested, options.kv_type)];
+    let found = compare(&tested, team, &windows, options, progress, &mut |piece, tested_logits| {
         rows.resize(piece.next.len() * vocabulary, 0.0);
         for row in rows.chunks_exact_mut(vocabulary) {
             reference.next_row(row)?;
@@ -123,7 +150,8 @@ pub fn against_file<R: Read>(
             let kept = logs.iter().map(|&log| if log > CLAMPED { log.into() } else { f64::NEG_INFINITY });
             Score::of(kept, top, target.into(), tested, piece.next[row])
         })
-    })
+    })?;
+    Ok(found[0])
 }
 
 /// One scored position.
@@ -154,6 +182,8 @@ impl Score {
 
 /// A run of scored positions within one window.
 struct Piece<'a> {
+    /// Whether nobody has been scored at these positions yet.
+    is_new: bool,
     starts_window: bool,
     /// The window's tokens before its first scored position.
     before: &'a [u32],
@@ -165,34 +195,44 @@ struct Piece<'a> {
 
 type ScorePiece<'a> = dyn FnMut(&Piece<'_>, &[f32]) -> Result<Vec<Score>, Error> + 'a;
 
-/// Runs the tested model over the windows and gathers what `score` finds in each piece beside the reference.
+/// Runs the tested models over the windows and gathers what `score` finds in each piece beside the reference.
 fn compare(
-    tested: &Model,
+    tested: &[(&Model, KvType)],
     team: &Team,
     windows: &Windows,
     options: &Options,
     progress: &mut dyn FnMut(Progress),
     score: &mut ScorePiece<'_>,
-) -> Result<Comparison, Error> {
-    let mut runner = Runner::new(tested, team, windows.context(), options)?;
-    let mut totals = Totals::default();
+) -> Result<Vec<Comparison>, Error> {
+    let mut runners = Vec::with_capacity(tested.len());
+    for &(model, kv_type) in tested {
+        let options = Options { kv_type, ..*options };
+        runners.push((Runner::new(model, team, windows.context(), &options)?, Totals::default()));
+    }
+    let rows = tested.iter().map(|(model, _)| piece_rows(model.config.vocabulary)).min().unwrap_or(1);
     let mut tokens = Vec::new();
     for window in 0..windows.count() {
         windows.fill(window, &mut tokens);
         let scored = windows.scored();
         let before = &tokens[..scored.start];
-        runner.start(before)?;
-        for first in scored.clone().step_by(piece_rows(tested.config.vocabulary)) {
-            let last = scored.end.min(first + piece_rows(tested.config.vocabulary));
-            let piece = Piece {
-                starts_window: first == scored.start,
-                before,
-                tokens: &tokens[first..last],
-                next: &tokens[first + 1..=last],
-            };
-            let logits = runner.logits(piece.tokens)?;
-            score(&piece, logits)?.into_iter().for_each(|score| totals.add(&score));
+        for (runner, _) in &mut runners {
+            runner.start(before)?;
         }
+        for first in scored.clone().step_by(rows) {
+            let last = scored.end.min(first + rows);
+            for (index, (runner, totals)) in runners.iter_mut().enumerate() {
+                let piece = Piece {
+                    is_new: index == 0,
+                    starts_window: first == scored.start,
+                    before,
+                    tokens: &tokens[first..last],
+                    next: &tokens[first + 1..=last],
+                };
+                let logits = runner.logits(piece.tokens)?;
+                score(&piece, logits)?.into_iter().for_each(|score| totals.add(&score));
+            }
+        }
+        let (_, totals) = &runners[0];
         progress(Progress {
             done: window + 1,
             windows: windows.count(),
@@ -200,7 +240,7 @@ fn compare(
             kl_mean: Some(totals.kl.mean()),
         });
     }
-    Ok(totals.finish(windows))
+    Ok(runners.into_iter().map(|(_, totals)| totals.finish(windows)).collect())
 }
 
 #[derive(Default)]

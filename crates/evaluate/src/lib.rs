@@ -13,7 +13,7 @@ mod runner;
 mod statistics;
 mod windows;
 
-pub use against::{Comparison, KL_FRACTIONS, against, against_file};
+pub use against::{Comparison, KL_FRACTIONS, against, against_each, against_file};
 pub use distribution::{Divergence, compare_logits, surprise};
 pub use error::Error;
 pub use logits_file::{LogitsFile, is_logits_file};

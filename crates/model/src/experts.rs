@@ -6,9 +6,11 @@ use crate::config::Experts;
 
 /// An expert that a token visits, and its weight in the sum.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub(crate) struct Choice {
-    pub(crate) expert: usize,
-    pub(crate) weight: f32,
+pub struct Choice {
+    /// The expert's number in its layer.
+    pub expert: usize,
+    /// Of its word in the sum.
+    pub weight: f32,
 }
 
 /// Buffers of a mixture of experts, allocated once.
@@ -55,7 +57,7 @@ impl ExpertBuffers {
 
 /// Picks the `used` experts with the highest of a token's `scores`, which become probabilities, by ascending expert.
 /// Of equal scores the first wins.
-pub(crate) fn choose(experts: &Experts, scores: &mut [f32], choices: &mut [Choice]) {
+pub fn choose(experts: &Experts, scores: &mut [f32], choices: &mut [Choice]) {
     ops::softmax(scores);
     for place in 0..choices.len() {
         let (chosen, _) = choices.split_at(place);

@@ -22,6 +22,7 @@ mod workspace;
 pub use cache::{Budget, Grant, KvCache, Page};
 pub use config::{Activation, Config, Experts, LayerConfig};
 pub use error::Error;
+pub use experts::{Choice, choose};
 pub use forward::{Logits, MOST_SEGMENTS};
 pub use gguf::File;
 pub use interleaved::{Progress, Residence};

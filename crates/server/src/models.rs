@@ -229,9 +229,11 @@ impl Entry {
     }
 }
 
-/// Whether a model was refused for want of memory, which another may leave.
+/// Whether a model was refused for want of memory, which another may leave. One that may only be streamed, for which there is no
+/// disk, is.
 fn is_short(error: &engine::Error) -> bool {
-    matches!(error, engine::Error::Refused(_) | engine::Error::Model(model::Error::Budget { .. }))
+    use model::Error::{Budget, NoCopy};
+    matches!(error, engine::Error::Refused(_) | engine::Error::Model(Budget { .. } | NoCopy))
 }
 
 fn failed(name: &str, error: &dyn std::fmt::Display) -> ApiError {

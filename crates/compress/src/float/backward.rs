@@ -7,14 +7,16 @@
 use rayon::prelude::*;
 
 use super::attention::Attention;
-use super::block::{Block, Heads, Role, Setting};
+use super::block::{Block, Heads, Role, Setting, add_outcome};
+use super::mixture::Routing;
 use super::pointwise;
 
 /// Told what a gradient needs: for every product its input `[token][columns]` and the gradient of its outcome
-/// `[token][rows]`.
+/// `[token][rows]`, of experts those of their visitors.
 pub trait Observer {
     /// One product's. The gradient of the weight is `gradient^T input`, that of the bias the sum of the gradient's rows.
-    fn product(&mut self, role: Role, input: &[f32], gradient: &[f32]);
+    /// Experts that nobody visits have none; what is no expert has the number 0.
+    fn product(&mut self, role: Role, expert: usize, input: &[f32], gradient: &[f32]);
 
     /// The gradient of a norm's weight; `pick` finds the norm in a block.
     fn norm(&mut self, pick: Norm, gradient: &[f32]);
@@ -46,6 +48,13 @@ pub struct Trace {
     /// The stream between the halves.
     middle: Vec<f32>,
     feed_forward_input: Vec<f32>,
+    routing: Routing,
+    experts: Vec<Gated>,
+}
+
+/// What an expert makes of its visitors, `[visit][feed_forward]`.
+#[derive(Debug)]
+struct Gated {
     gate: Vec<f32>,
     up: Vec<f32>,
     hidden: Vec<f32>,
@@ -61,17 +70,32 @@ impl Block {
         let mut middle = stream.to_vec();
         self.add_attention(setting, &attended, &mut middle);
         let feed_forward_input = self.feed_forward_input(setting, &middle);
-        let gate = self.matrix(Role::Gate).forward(&feed_forward_input);
-        let up = self.matrix(Role::Up).forward(&feed_forward_input);
-        let hidden = self.activated(setting, gate.clone(), &up);
-        Trace { attention_input, heads, attended, middle, feed_forward_input, gate, up, hidden }
+        let routing = self.routing(&feed_forward_input);
+        let gated = |expert| {
+            let input = routing.gather(expert, &feed_forward_input, setting.config.width);
+            let (gate, up) = self.gate_and_up(expert, &input);
+            let hidden = self.activated(setting, gate.clone(), &up);
+            Gated { gate, up, hidden }
+        };
+        let experts = (0..routing.experts()).map(gated).collect();
+        Trace { attention_input, heads, attended, middle, feed_forward_input, routing, experts }
     }
 
     /// The stream after the block.
     pub fn outcome(&self, setting: &Setting<'_>, trace: &Trace) -> Vec<f32> {
         let mut stream = trace.middle.clone();
-        self.add_feed_forward(setting, &trace.hidden, &mut stream);
+        let outcome = self.gathered(&trace.routing, &trace.experts, stream.len());
+        self.add_feed_forward(setting, outcome, &mut stream);
         stream
+    }
+
+    /// The outcome of all experts together.
+    fn gathered(&self, routing: &Routing, experts: &[Gated], size: usize) -> Vec<f32> {
+        let mut outcome = vec![0.0; size];
+        for (expert, Gated { hidden, .. }) in experts.iter().enumerate() {
+            add_outcome(&self.expert(Role::Down, expert), routing, expert, hidden, &mut outcome);
+        }
+        outcome
     }
 
     /// Turns `gradient` of the stream after the block into that before it; `stream` is the stream before the block,
@@ -97,31 +121,34 @@ impl Block {
     ) {
         let config = setting.config;
         let attention = Attention::of(config, setting.layer, setting.length);
-        let Trace { attention_input, heads, attended, middle, feed_forward_input, mut gate, mut up, hidden } =
-            trace;
+        let Trace { attention_input, heads, attended, middle, feed_forward_input, routing, experts } = trace;
 
         // The feed-forward half.
-        let down = self.matrix(Role::Down);
         let dout = self.through_post_norm(
             setting,
             self.norms.post_feed_forward.as_deref(),
             Norm::PostFeedForward,
-            || down.forward(&hidden),
+            || self.gathered(&routing, &experts, stream.len()),
             gradient,
             observer,
         );
-        observer.product(Role::Down, &hidden, &dout);
-        let mut dhidden = vec![0.0; hidden.len()];
-        down.backward(&dout, &mut dhidden);
-        let width = down.columns;
-        gate.par_chunks_mut(width)
-            .zip(up.par_chunks_mut(width))
-            .zip(dhidden.par_chunks(width))
-            .for_each(|((gate, up), dy)| pointwise::activate_backward(config.activation, gate, up, dy));
         let mut dinput = vec![0.0; feed_forward_input.len()];
-        for (role, dy) in [(Role::Gate, &gate), (Role::Up, &up)] {
-            observer.product(role, &feed_forward_input, dy);
-            self.matrix(role).backward(dy, &mut dinput);
+        let mut slopes = Vec::new();
+        for (expert, gated) in experts.into_iter().enumerate() {
+            let input = routing.gather(expert, &feed_forward_input, config.width);
+            let dout = routing.gather(expert, &dout, config.width).into_owned();
+            slopes.push(match input.is_empty() {
+                true => Vec::new(),
+                false => {
+                    let (slopes, dvisitors) =
+                        self.back_from_expert(setting, &routing, expert, (&input, gated), dout, observer);
+                    routing.scatter(expert, &dvisitors, &mut dinput, config.width);
+                    slopes
+                }
+            });
+        }
+        if let Some(mixture) = &self.mixture {
+            mixture.backward(&routing, &slopes, &mut dinput);
         }
         let norm = &self.norms.feed_forward;
         let dnorm = norm_backward(&middle, norm, config.norm_epsilon, &dinput, gradient);
@@ -137,7 +164,7 @@ impl Block {
             gradient,
             observer,
         );
-        observer.product(Role::AttentionOutput, &attended, &dout);
+        observer.product(Role::AttentionOutput, 0, &attended, &dout);
         let mut dattended = vec![0.0; attended.len()];
         output.backward(&dout, &mut dattended);
         let [mut dquery, mut dkey, dvalue] =
@@ -146,12 +173,49 @@ impl Block {
         self.turn_back(setting, Role::Key, &attention_input, &mut dkey, observer);
         let mut dinput = vec![0.0; attention_input.len()];
         for (role, dy) in [(Role::Query, &dquery), (Role::Key, &dkey), (Role::Value, &dvalue)] {
-            observer.product(role, &attention_input, dy);
+            observer.product(role, 0, &attention_input, dy);
             self.matrix(role).backward(dy, &mut dinput);
         }
         let norm = &self.norms.attention;
         let dnorm = norm_backward(stream, norm, config.norm_epsilon, &dinput, gradient);
         observer.norm(Norm::Attention, &dnorm);
+    }
+
+    /// The slopes of the weights of an expert's visits, and the gradient of its visitors' `input`, given that of the
+    /// outcome of their visits before it is weighed.
+    fn back_from_expert(
+        &self,
+        setting: &Setting<'_>,
+        routing: &Routing,
+        expert: usize,
+        (input, Gated { mut gate, mut up, hidden }): (&[f32], Gated),
+        mut dout: Vec<f32>,
+        observer: &mut dyn Observer,
+    ) -> (Vec<f32>, Vec<f32>) {
+        let config = setting.config;
+        let down = self.expert(Role::Down, expert);
+        let width = down.columns;
+        let mut dhidden = vec![0.0; hidden.len()];
+        down.backward(&dout, &mut dhidden);
+        // The slope of a weight is the gradient along the expert's word, `dout . (down h)`, which is `(down^T dout) . h`.
+        let slopes = dhidden
+            .chunks_exact(width)
+            .zip(hidden.chunks_exact(width))
+            .map(|(dhidden, hidden)| dhidden.iter().zip(hidden).map(|(dh, h)| dh * h).sum())
+            .collect();
+        routing.weigh(expert, &mut dout, config.width);
+        routing.weigh(expert, &mut dhidden, width);
+        observer.product(Role::Down, expert, &hidden, &dout);
+        gate.par_chunks_mut(width)
+            .zip(up.par_chunks_mut(width))
+            .zip(dhidden.par_chunks(width))
+            .for_each(|((gate, up), dy)| pointwise::activate_backward(config.activation, gate, up, dy));
+        let mut dinput = vec![0.0; input.len()];
+        for (role, dy) in [(Role::Gate, &gate), (Role::Up, &up)] {
+            observer.product(role, expert, input, dy);
+            self.expert(role, expert).backward(dy, &mut dinput);
+        }
+        (slopes, dinput)
     }
 
     /// The gradient of a branch before its norm, if it has one, given that of the stream that it joined.

@@ -1,12 +1,15 @@
 //! One decoder block in f32, in the stages between which matrices can be exchanged: each stage makes the input of the
 //! next products, so that a caller may look at it, round the matrices, and go on with the rounded ones.
 
+use std::borrow::Cow;
+
 use model::{Config, Rotation};
 use rayon::prelude::*;
 
 use super::attention::Attention;
 use super::backward::Norm;
 use super::linear::Linear;
+use super::mixture::{Mixture, Routing};
 use super::pointwise;
 use crate::error::Error;
 
@@ -65,12 +68,14 @@ impl Norms {
 }
 
 /// A decoder block: its norms and its matrices by [`Role`]. A gradient of one has the same form.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default)]
 pub struct Block {
     /// The norms.
     pub norms: Norms,
-    /// One for each of [`ROLES`].
+    /// One for each of [`ROLES`]; gate, up and down are empty where there are experts.
     pub matrices: [Linear; ROLES.len()],
+    /// The experts, where the block has them.
+    pub mixture: Option<Mixture>,
 }
 
 /// What a block's stages need beside its weights.
@@ -107,14 +112,29 @@ impl Block {
         &mut self.matrices[role as usize]
     }
 
+    /// The matrix in this role, of an expert where that says which: a dense block counts as one expert, number 0.
+    pub fn expert(&self, role: Role, expert: usize) -> Cow<'_, Linear> {
+        match &self.mixture {
+            Some(mixture) if role >= Role::Gate => Cow::Owned(mixture.matrix(role, expert)),
+            _ => Cow::Borrowed(self.matrix(role)),
+        }
+    }
+
     /// The residual stream `[token][width]` after this block.
     pub fn forward(&self, setting: &Setting<'_>, stream: &mut [f32]) {
         let input = self.attention_input(setting, stream);
         let attended = self.attended(setting, &input);
         self.add_attention(setting, &attended, stream);
         let input = self.feed_forward_input(setting, stream);
-        let hidden = self.hidden(setting, &input);
-        self.add_feed_forward(setting, &hidden, stream);
+        let routing = self.routing(&input);
+        let mut branch = vec![0.0; stream.len()];
+        for expert in 0..routing.experts() {
+            let input = routing.gather(expert, &input, setting.config.width);
+            let (gate, up) = self.gate_and_up(expert, &input);
+            let hidden = self.activated(setting, gate, &up);
+            add_outcome(&self.expert(Role::Down, expert), &routing, expert, &hidden, &mut branch);
+        }
+        self.add_feed_forward(setting, branch, stream);
     }
 
     /// What query, key and value are computed from.
@@ -148,25 +168,44 @@ impl Block {
         norm_rows(stream, &self.norms.feed_forward, setting.config.norm_epsilon)
     }
 
-    /// What the down product is computed from.
-    pub fn hidden(&self, setting: &Setting<'_>, input: &[f32]) -> Vec<f32> {
-        let (gate, up) = (self.matrix(Role::Gate).forward(input), self.matrix(Role::Up).forward(input));
-        self.activated(setting, gate, &up)
+    /// Which tokens visit which expert; `input` is what gate and up are computed from.
+    pub fn routing(&self, input: &[f32]) -> Routing {
+        self.mixture.as_ref().map_or_else(Routing::everyone, |mixture| mixture.routing(input))
     }
 
-    pub(crate) fn activated(&self, setting: &Setting<'_>, mut gate: Vec<f32>, up: &[f32]) -> Vec<f32> {
-        let width = self.matrix(Role::Gate).rows;
+    /// An expert's products of the `input` of its visitors, `[visit][feed_forward]`.
+    pub(crate) fn gate_and_up(&self, expert: usize, input: &[f32]) -> (Vec<f32>, Vec<f32>) {
+        let product = |role: Role| self.expert(role, expert).forward(input);
+        (product(Role::Gate), product(Role::Up))
+    }
+
+    /// What the down product is computed from.
+    pub fn activated(&self, setting: &Setting<'_>, mut gate: Vec<f32>, up: &[f32]) -> Vec<f32> {
+        let width = self.mixture.as_ref().map_or(self.matrix(Role::Gate).rows, Mixture::feed_forward);
         gate.par_chunks_mut(width)
             .zip(up.par_chunks(width))
             .for_each(|(gate, up)| pointwise::activate(setting.config.activation, gate, up));
         gate
     }
 
-    /// Adds the feed-forward block's outcome to the stream.
-    pub fn add_feed_forward(&self, setting: &Setting<'_>, hidden: &[f32], stream: &mut [f32]) {
-        let out = self.matrix(Role::Down).forward(hidden);
-        join(out, self.norms.post_feed_forward.as_deref(), setting.config, stream);
+    /// Adds the feed-forward block's outcome, `[token][width]`, to the stream.
+    pub fn add_feed_forward(&self, setting: &Setting<'_>, outcome: Vec<f32>, stream: &mut [f32]) {
+        join(outcome, self.norms.post_feed_forward.as_deref(), setting.config, stream);
     }
+}
+
+/// Adds what an expert makes of its visitors to the feed-forward block's outcome: `down` is its matrix, `hidden` what that
+/// multiplies.
+pub(crate) fn add_outcome(
+    down: &Linear,
+    routing: &Routing,
+    expert: usize,
+    hidden: &[f32],
+    outcome: &mut [f32],
+) {
+    let mut rows = down.forward(hidden);
+    routing.weigh(expert, &mut rows, down.rows);
+    routing.scatter(expert, &rows, outcome, down.rows);
 }
 
 /// RMS norm of every row.

@@ -6,16 +6,18 @@ mod backward;
 mod block;
 mod head;
 mod linear;
+mod mixture;
 mod pointwise;
 mod source;
 #[cfg(test)]
 mod tests;
 
 pub use backward::{Norm, Observer, Trace};
-pub(crate) use block::check_finite;
 pub use block::{Block, Norms, ROLES, Role, Setting};
+pub(crate) use block::{add_outcome, check_finite};
 pub use head::Head;
 pub use linear::{Linear, add_weight_gradient};
 pub(crate) use linear::{add_gram, multiply, view, view_mut};
+pub use mixture::{Mixture, Routing};
 pub(crate) use source::dequantize;
 pub use source::{Source, Window};

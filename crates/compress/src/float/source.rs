@@ -1,6 +1,7 @@
 //! A model file as the source of f32 weights: only what is asked for is in memory.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use gguf::File;
 use kernels::Format;
@@ -9,14 +10,15 @@ use model::{Config, Stored};
 use rayon::prelude::*;
 use text::Tokenizer;
 
-use super::block::{Block, Norms, Role, Setting, check_finite};
+use super::block::{Block, Norms, ROLES, Role, Setting, check_finite};
 use super::linear::Linear;
+use super::mixture::Mixture;
 use crate::error::Error;
 
 /// An open model whose weights are read as f32.
 pub struct Source {
-    /// The file.
-    pub file: File,
+    /// The file; experts are read from it as long as their block is in use.
+    pub file: Arc<File>,
     /// Its configuration.
     pub config: Config,
     /// Its tokenizer.
@@ -45,7 +47,7 @@ impl Source {
     /// # Errors
     /// Whatever is wrong with the file.
     pub fn open(path: &Path) -> Result<Source, Error> {
-        let file = File::open(path)?;
+        let file = Arc::new(File::open(path)?);
         let config = model::arch::configure(file.metadata())?;
         let weights = Weights::of_file(&file, &config)?;
         let tokenizer = Tokenizer::from_metadata(file.metadata()).map_err(model::Error::from)?;
@@ -88,10 +90,10 @@ impl Source {
         Ok(stream)
     }
 
-    /// The weights of one block.
+    /// The weights of one block; experts stay in the file, but are looked at.
     ///
     /// # Errors
-    /// [`Error::NotFinite`] for a matrix with NaN or infinity, [`Error::Experts`].
+    /// [`Error::NotFinite`] for a matrix with NaN or infinity.
     pub fn block(&self, layer: usize) -> Result<Block, Error> {
         let Layer {
             attention_norm,
@@ -106,9 +108,6 @@ impl Source {
             feed_forward,
             post_feed_forward_norm,
         } = &self.weights.layers[layer];
-        let FeedForward::Dense { gate, up, down } = feed_forward else {
-            return Err(Error::Experts { architecture: self.config.architecture.clone() });
-        };
         let mut block = Block {
             norms: Norms {
                 attention: attention_norm.clone(),
@@ -120,11 +119,52 @@ impl Source {
             },
             ..Block::default()
         };
-        let projections = [query, key, value, attention_output, gate, up, down];
-        for (role, projection) in super::ROLES.into_iter().zip(projections) {
+        let mut projections = vec![query, key, value, attention_output];
+        match feed_forward {
+            FeedForward::Dense { gate, up, down } => projections.extend([gate, up, down]),
+            FeedForward::Experts { router, gate, up, down } => {
+                block.mixture = self.mixture(router, [gate, up, down])?;
+            }
+        }
+        for (role, projection) in ROLES.into_iter().zip(projections) {
             *block.matrix_mut(role) = self.linear(projection)?;
         }
         Ok(block)
+    }
+
+    /// The weights of one block without experts.
+    ///
+    /// # Errors
+    /// Those of [`Source::block`]; [`Error::Experts`].
+    pub fn dense_block(&self, layer: usize) -> Result<Block, Error> {
+        let block = self.block(layer)?;
+        match block.mixture {
+            None => Ok(block),
+            Some(_) => Err(Error::Experts { architecture: self.config.architecture.clone() }),
+        }
+    }
+
+    fn mixture(&self, router: &Stored, [gate, up, down]: [&[Stored]; 3]) -> Result<Option<Mixture>, Error> {
+        gate.iter().chain(up).chain(down).try_for_each(|stored| self.look_at(stored))?;
+        let router = self.stored_linear(router, None)?;
+        Ok(self.config.experts.clone().map(|config| Mixture {
+            file: self.file.clone(),
+            config,
+            router,
+            matrices: (0..gate.len()).map(|expert| [gate[expert], up[expert], down[expert]]).collect(),
+        }))
+    }
+
+    /// Refuses rows with NaN or infinity without keeping them.
+    fn look_at(&self, stored: &Stored) -> Result<(), Error> {
+        let rows = stored.file_rows(&self.file).par_chunks(stored.format.row_bytes(stored.columns));
+        rows.try_for_each_init(
+            || vec![0.0; stored.columns],
+            |values, row| {
+                stored.format.dequantize_row(row, values);
+                check_finite(values, || self.file.tensors()[stored.tensor].name.clone())
+            },
+        )
     }
 
     /// A product's weights.
@@ -132,32 +172,31 @@ impl Source {
     /// # Errors
     /// [`Error::NotFinite`].
     pub fn linear(&self, projection: &Projection) -> Result<Linear, Error> {
-        let stored = &projection.matrix;
-        let weight = dequantize(stored.format, stored.file_rows(&self.file), stored.columns);
-        check_finite(&weight, || self.file.tensors()[stored.tensor].name.clone())?;
-        let (rows, columns, bias) = (stored.rows, stored.columns, projection.bias.clone());
-        Ok(Linear { rows, columns, weight, bias })
+        self.stored_linear(&projection.matrix, projection.bias.clone())
     }
 
-    /// The block's matrix in this role, as it lies in the file.
-    ///
-    /// # Errors
-    /// [`Error::Experts`].
-    pub fn stored(&self, layer: usize, role: Role) -> Result<&Stored, Error> {
+    fn stored_linear(&self, stored: &Stored, bias: Option<Vec<f32>>) -> Result<Linear, Error> {
+        let weight = dequantize(stored.format, stored.file_rows(&self.file), stored.columns);
+        check_finite(&weight, || self.file.tensors()[stored.tensor].name.clone())?;
+        Ok(Linear { rows: stored.rows, columns: stored.columns, weight, bias })
+    }
+
+    /// The block's matrix in this role, as it lies in the file; of `expert`, where it has experts.
+    pub fn stored(&self, layer: usize, role: Role, expert: usize) -> &Stored {
         let layer = &self.weights.layers[layer];
-        let FeedForward::Dense { gate, up, down } = &layer.feed_forward else {
-            return Err(Error::Experts { architecture: self.config.architecture.clone() });
+        let feed_forward = |place: usize| match &layer.feed_forward {
+            FeedForward::Dense { gate, up, down } => &[gate, up, down][place].matrix,
+            FeedForward::Experts { gate, up, down, .. } => &[gate, up, down][place][expert],
         };
-        let projection = match role {
-            Role::Query => &layer.query,
-            Role::Key => &layer.key,
-            Role::Value => &layer.value,
-            Role::AttentionOutput => &layer.attention_output,
-            Role::Gate => gate,
-            Role::Up => up,
-            Role::Down => down,
-        };
-        Ok(&projection.matrix)
+        match role {
+            Role::Query => &layer.query.matrix,
+            Role::Key => &layer.key.matrix,
+            Role::Value => &layer.value.matrix,
+            Role::AttentionOutput => &layer.attention_output.matrix,
+            Role::Gate => feed_forward(0),
+            Role::Up => feed_forward(1),
+            Role::Down => feed_forward(2),
+        }
     }
 }
 

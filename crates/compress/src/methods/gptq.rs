@@ -14,7 +14,7 @@ use crate::hessian::Factor;
 use crate::rounding::{self, Search};
 
 /// Columns whose errors are passed on together: whole blocks of every format.
-const PANEL: usize = 256;
+pub(crate) const PANEL: usize = 256;
 
 /// A rounded matrix.
 #[derive(Clone, Debug)]
@@ -112,29 +112,10 @@ impl Panel<'_> {
     }
 }
 
-/// What rounding to `values` costs: the squared error of the product, summed over rows, a mean over tokens.
-pub(crate) fn loss(weight: &[f32], values: &[f32], factor: &Factor) -> f64 {
-    let columns = factor.columns;
-    let errors: Vec<f32> = weight.iter().zip(values).map(|(weight, value)| weight - value).collect();
-    // A few rows at a time: the product is as large as they are.
-    errors
-        .chunks(256 * columns)
-        .map(|errors| {
-            let mut product = vec![0.0; errors.len()];
-            let unit = view(&factor.unit, columns);
-            multiply(view_mut(&mut product, columns), Accum::Replace, view(errors, columns), unit, 1.0);
-            product
-                .chunks_exact(columns)
-                .map(|row| row.iter().zip(&factor.pivots).map(|(x, d)| f64::from(x * x * d)).sum::<f64>())
-                .sum::<f64>()
-        })
-        .sum()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::hessian::Hessian;
+    use crate::hessian::{Hessian, Prior};
     use crate::rounding::Rounding;
     use kernels::FORMATS;
 
@@ -171,14 +152,15 @@ mod tests {
     }
 
     /// For every format: the error on the very inputs is well below that of rounding each value by itself, the bytes mean
-    /// the values, and [`loss`] is the error but for the damping.
+    /// the values, and [`Hessian::error`] is the error.
     #[test]
     fn compensation_beats_rounding_by_importance() {
         let (rows, columns) = (24, 512);
         let (weight, inputs) = (weights(rows, columns), inputs(700, columns, 7));
         let mut hessian = Hessian::new(columns);
         inputs.chunks(100 * columns).for_each(|piece| hessian.add(piece));
-        let (factor, squares) = (hessian.factor().unwrap(), hessian.diagonal());
+        let squares = hessian.diagonal();
+        let factor = hessian.factor(Prior { squares: &squares, weight: 0.0 }).unwrap();
         for format in FORMATS {
             let Some(grid) = format.grid() else { continue };
             let rounded = compensate(format, grid, &weight, &factor, Search::Fast);
@@ -202,12 +184,9 @@ mod tests {
             let error = product_error(&weight, &rounded.values, &inputs, columns);
             let plain_error = product_error(&weight, &plain, &inputs, columns);
             assert!(error < 0.8 * plain_error, "{}: {error} and plainly {plain_error}", format.name);
-            let by_factor = loss(&weight, &rounded.values, &factor);
-            // Damping counts every error as if it met a hundredth of the mean square more.
-            let mean = f64::from(squares.iter().sum::<f32>() / columns as f32);
-            let errors = weight.iter().zip(&rounded.values).map(|(a, b)| f64::from(a - b).powi(2));
-            let damped = error + 0.01 * mean * errors.sum::<f64>();
-            assert!((by_factor - damped).abs() < 0.01 * damped, "{}: {by_factor} {damped}", format.name);
+            let errors: Vec<f32> = weight.iter().zip(&rounded.values).map(|(a, b)| a - b).collect();
+            let by_moments = hessian.error(&errors);
+            assert!((by_moments - error).abs() < 0.01 * error, "{}: {by_moments} {error}", format.name);
         }
     }
 
@@ -218,7 +197,7 @@ mod tests {
         let inputs = inputs(200, columns, 11);
         let mut hessian = Hessian::new(columns);
         hessian.add(&inputs);
-        let factor = hessian.factor().unwrap();
+        let factor = hessian.factor(Prior { squares: &[], weight: 0.0 }).unwrap();
         let mean: f32 = hessian.diagonal().iter().sum::<f32>() / columns as f32;
         for i in 0..columns {
             for j in 0..columns {
@@ -239,7 +218,7 @@ mod tests {
         let columns = 64;
         let mut hessian = Hessian::new(columns);
         hessian.add(&vec![0.0; 3 * columns]);
-        let factor = hessian.factor().unwrap();
+        let factor = hessian.factor(Prior { squares: &[], weight: 0.0 }).unwrap();
         let format = kernels::format(8).unwrap();
         let weight = weights(2, columns);
         let rounded = compensate(format, format.grid().unwrap(), &weight, &factor, Search::Fast);
@@ -247,6 +226,7 @@ mod tests {
             assert!((value - weight).abs() < 1e-3);
         }
         hessian.add(&vec![f32::NAN; columns]);
-        assert!(matches!(hessian.factor(), Err(crate::Error::NotFinite { .. })));
+        let factor = hessian.factor(Prior { squares: &[], weight: 0.0 });
+        assert!(matches!(factor, Err(crate::Error::NotFinite { .. })));
     }
 }

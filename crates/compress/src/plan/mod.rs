@@ -31,20 +31,21 @@ pub(crate) struct Decision {
     pub(crate) divergence: Option<f64>,
 }
 
-/// Decides for every tensor, in the order of the file; `None` for those that are kept exact. Sensitivities are measured by
-/// `measure` if need be.
+/// Decides for every tensor, in the order of the file; `None` for those that are kept exact, as all are where a budget is
+/// given but sensitivities are not.
 ///
 /// # Errors
-/// [`Error::Recipe`], [`Error::Budget`], those of [`candidates`].
+/// [`Error::Recipe`], [`Error::Budget`].
 pub(crate) fn decide(
     source: &Source,
     kinds: &[Kind],
     target: &Target,
     sensitivities: Option<&Sensitivities>,
 ) -> Result<Vec<Option<Decision>>, Error> {
-    match target {
-        Target::Recipe(name) => by_recipe(source, kinds, name, sensitivities),
-        _ => by_budget(source, kinds, budget(source, target), sensitivities),
+    match (target, sensitivities) {
+        (Target::Recipe(name), _) => by_recipe(source, kinds, name, sensitivities),
+        (_, Some(sensitivities)) => by_budget(source, kinds, budget(source, target), sensitivities),
+        (_, None) => Ok(vec![None; kinds.len()]),
     }
 }
 
@@ -58,7 +59,7 @@ pub(crate) fn check(source: &Source, kinds: &[Kind], target: &Target) -> Result<
     }
     let budget = budget(source, target);
     let smallest = |(info, kind): (&TensorInfo, &Kind)| match kind {
-        Kind::Exact | Kind::Experts => info.bytes,
+        Kind::Exact => info.bytes,
         _ => usable(info.shape[0]).map(|format| bytes_in(info, format)).min().unwrap_or(info.bytes),
     };
     let least = header_bytes(source) + source.file.tensors().iter().zip(kinds).map(smallest).sum::<u64>();
@@ -116,36 +117,31 @@ fn by_recipe(
         informed: sensitivities.is_some(),
     };
     let tensors = source.file.tensors().iter().zip(kinds).enumerate();
-    tensors
+    Ok(tensors
         .map(|(index, (info, kind))| {
             if *kind == Kind::Exact {
-                return Ok(None);
+                return None;
             }
-            let Some(format) = recipe.format(&traits, &info.name, &info.shape) else { return Ok(None) };
-            let divergence = match sensitivities {
-                Some(found) => {
-                    let found = candidates(source, kind, index, found, std::iter::once(format))?;
-                    found.first().map(|candidate| candidate.divergence)
-                }
-                None => None,
-            };
-            Ok(Some(Decision { format, divergence }))
+            let format = recipe.format(&traits, &info.name, &info.shape)?;
+            let divergence = sensitivities.and_then(|found| {
+                let found = candidates(source, kind, index, found, std::iter::once(format));
+                found.first().map(|candidate| candidate.divergence)
+            });
+            Some(Decision { format, divergence })
         })
-        .collect()
+        .collect())
 }
 
 fn by_budget(
     source: &Source,
     kinds: &[Kind],
     budget: u64,
-    sensitivities: Option<&Sensitivities>,
+    sensitivities: &Sensitivities,
 ) -> Result<Vec<Option<Decision>>, Error> {
-    let experts = || Error::Experts { architecture: source.config.architecture.clone() };
-    let sensitivities = sensitivities.ok_or_else(experts)?;
     let mut fixed = header_bytes(source);
     let mut items: Vec<(usize, Vec<Candidate>)> = Vec::new();
     for (index, (info, kind)) in source.file.tensors().iter().zip(kinds).enumerate() {
-        let found = candidates(source, kind, index, sensitivities, usable(info.shape[0]))?;
+        let found = candidates(source, kind, index, sensitivities, usable(info.shape[0]));
         if found.is_empty() {
             fixed += info.bytes;
         } else {

@@ -3,28 +3,32 @@
 //! Near the original the divergence is a quadratic form of the error, and the form is the Fisher information. A loss with
 //! labels drawn from the model's own probabilities has a gradient whose second moment it is, so one backward pass over
 //! some text measures all matrices at once: for an error `E` of a matrix with inputs `x` and gradients `g` the divergence a
-//! token is `mean((g^T E x)^2) / 2`, here with `g` and `x` taken as independent and their coordinates as uncorrelated.
+//! token is `mean((g^T E x)^2) / 2`, here with `g` and `x` taken as independent and their coordinates as uncorrelated. Of an
+//! expert only the tokens that visit it have such a term, so its inputs are those of its visitors, and its gradients are few
+//! where its visitors are.
 
 use rayon::prelude::*;
 
 use crate::error::Error;
 use crate::float::{Norm, Observer, ROLES, Role, Source};
+use crate::hessian::{add_squares, mean_squares};
 use crate::random::Random;
 
 /// The second moments around one matrix.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Sensitivity {
-    /// Mean squares of the gradient of each output, `[rows]`, in nats a token.
+    /// Squares of the gradient of each output, `[rows]`, in nats, a mean over all tokens: of an expert, those count with
+    /// nothing that do not visit it.
     pub(crate) rows: Vec<f32>,
-    /// Mean squares of each input, `[columns]`.
+    /// Mean squares of each input, `[columns]`, over those that came. Both are empty for an expert that nobody visited.
     pub(crate) columns: Vec<f32>,
 }
 
 /// Those of a whole model.
 #[derive(Clone, Debug)]
 pub(crate) struct Sensitivities {
-    /// By layer, then by role.
-    pub(crate) blocks: Vec<[Sensitivity; ROLES.len()]>,
+    /// By layer, role and expert.
+    pub(crate) blocks: Vec<[Vec<Sensitivity>; ROLES.len()]>,
     /// Of the output matrix.
     pub(crate) output: Sensitivity,
     /// Of the embedding: `rows` counts how often each token of the vocabulary comes, `columns` has the gradient's mean
@@ -33,6 +37,12 @@ pub(crate) struct Sensitivities {
 }
 
 impl Sensitivity {
+    /// The mean square of an input.
+    pub(crate) fn power(&self) -> f64 {
+        let sum: f64 = self.columns.iter().map(|&x| f64::from(x)).sum();
+        sum / self.columns.len().max(1) as f64
+    }
+
     /// The mean squared error of a row's product once its weights are `values`.
     pub(crate) fn row_error(&self, weight: &[f32], values: &[f32]) -> f64 {
         let errors = weight.iter().zip(values).zip(&self.columns);
@@ -40,25 +50,23 @@ impl Sensitivity {
     }
 }
 
-/// Mean squares of columns, gathered piece by piece.
-fn add_squares(to: &mut Vec<f32>, x: &[f32], columns: usize) {
-    to.resize(columns, 0.0);
-    for row in x.chunks_exact(columns) {
-        to.iter_mut().zip(row).for_each(|(to, x)| *to += x * x);
-    }
-}
-
 struct Gather<'a> {
-    sizes: [(usize, usize); ROLES.len()],
-    to: &'a mut [Sensitivity; ROLES.len()],
+    source: &'a Source,
+    layer: usize,
+    /// Of the text.
+    tokens: usize,
+    to: &'a mut [Vec<Sensitivity>; ROLES.len()],
 }
 
 impl Observer for Gather<'_> {
-    fn product(&mut self, role: Role, input: &[f32], gradient: &[f32]) {
-        let ((rows, columns), to) = (self.sizes[role as usize], &mut self.to[role as usize]);
-        rayon::join(
-            || add_squares(&mut to.columns, input, columns),
-            || add_squares(&mut to.rows, gradient, rows),
+    fn product(&mut self, role: Role, expert: usize, input: &[f32], gradient: &[f32]) {
+        let stored = self.source.stored(self.layer, role, expert);
+        let to = &mut self.to[role as usize];
+        to.resize_with(to.len().max(expert + 1), Sensitivity::default);
+        let to = &mut to[expert];
+        (to.columns, to.rows) = rayon::join(
+            || mean_squares(input, stored.columns, input.len() / stored.columns),
+            || mean_squares(gradient, stored.rows, self.tokens),
         );
     }
 
@@ -90,20 +98,17 @@ impl Sensitivities {
             progress(layer + 1, 3 * layers);
         }
         let (mut gradient, output) = output_side(source, &streams[layers], seed)?;
-        let mut blocks = vec![<[Sensitivity; ROLES.len()]>::default(); layers];
+        let mut blocks = vec![<[Vec<Sensitivity>; ROLES.len()]>::default(); layers];
         for layer in (0..layers).rev() {
             let block = source.block(layer)?;
-            let sizes = ROLES.map(|role| (block.matrix(role).rows, block.matrix(role).columns));
-            let mut gather = Gather { sizes, to: &mut blocks[layer] };
+            let mut gather = Gather { source, layer, tokens: tokens.len(), to: &mut blocks[layer] };
             block.backward(&source.setting(&window, layer), &streams[layer], &mut gradient, &mut gather);
             streams.truncate(layer + 1);
             progress(3 * layers - 2 * layer, 3 * layers);
         }
         let count = tokens.len() as f32;
         let mut found = Sensitivities { blocks, output, embedding: Sensitivity::default() };
-        for sensitivity in found.blocks.iter_mut().flatten().chain([&mut found.output]) {
-            sensitivity.rows.iter_mut().chain(&mut sensitivity.columns).for_each(|x| *x /= count);
-        }
+        found.output.rows.iter_mut().chain(&mut found.output.columns).for_each(|x| *x /= count);
         let embedding = &mut found.embedding;
         add_squares(&mut embedding.columns, &gradient, source.config.width);
         let scale = source.config.embedding_scale.powi(2);

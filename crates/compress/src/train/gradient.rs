@@ -7,7 +7,7 @@ use crate::float::{Block, Norm, Observer, Role, add_weight_gradient};
 pub struct Gradients<'a>(pub &'a mut Block);
 
 impl Observer for Gradients<'_> {
-    fn product(&mut self, role: Role, input: &[f32], gradient: &[f32]) {
+    fn product(&mut self, role: Role, _expert: usize, input: &[f32], gradient: &[f32]) {
         let linear = self.0.matrix_mut(role);
         add_weight_gradient(&mut linear.weight, gradient, linear.rows, input, linear.columns);
         if let Some(bias) = &mut linear.bias {

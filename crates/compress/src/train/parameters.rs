@@ -47,10 +47,10 @@ impl Parameters {
     /// Reads a model whose output matrix is not its embedding table.
     ///
     /// # Errors
-    /// Those of [`Source::block`].
+    /// Those of [`Source::dense_block`].
     pub fn read(source: &Source) -> Result<Parameters, Error> {
         let tokens: Vec<u32> = (0..source.config.vocabulary as u32).collect();
-        let blocks = (0..source.config.layers.len()).map(|layer| source.block(layer));
+        let blocks = (0..source.config.layers.len()).map(|layer| source.dense_block(layer));
         Ok(Parameters {
             embedding: source.embed(&tokens)?,
             blocks: blocks.collect::<Result<_, _>>()?,
@@ -119,6 +119,7 @@ pub fn start(path: &Path, shape: &Shape, text: &str, seed: u64) -> Result<(), Er
             matrix(shape.feed_forward, width, 1.0),
             matrix(width, shape.feed_forward, small),
         ],
+        mixture: None,
     });
     let blocks = blocks.collect();
     let head = Head::new(&config, vec![1.0; width], matrix(vocabulary, width, small));

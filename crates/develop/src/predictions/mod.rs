@@ -12,6 +12,8 @@ use std::path::{Path, PathBuf};
 use programs::Programs;
 pub(crate) use speeds::{DRIFT_PERCENT, OTHERS_PERCENT};
 
+use crate::program::cells;
+
 /// Compare what `pouch plan` predicts with what `pouch bench` measures on this machine
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
@@ -102,9 +104,7 @@ impl Case<'_> {
 
     /// The first cells of a row.
     fn cells(&self, cpu: &str) -> String {
-        let date = text::format_time(std::time::SystemTime::now(), "%F");
-        let model = Path::new(self.model).file_stem().unwrap_or_default().to_string_lossy();
-        format!("{date},\"{}\",{model},{},{}", cpu.replace('"', ""), self.threads, self.kv)
+        format!("{},{}", cells(cpu, Path::new(self.model), self.threads), self.kv)
     }
 }
 

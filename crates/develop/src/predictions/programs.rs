@@ -1,12 +1,13 @@
 //! The program, asked for its JSON objects.
 
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::Output;
 
 use serde_json::Value;
 
 use super::Case;
 use crate::group::Group;
+use crate::program::{ask, within};
 
 pub(super) struct Programs<'a> {
     pub(super) pouch: &'a Path,
@@ -26,20 +27,12 @@ pub(super) struct Question<'a> {
 impl Programs<'_> {
     /// The object that a run prints.
     pub(super) fn ask(&self, words: &[String], group: Option<&Group>) -> Result<Value, String> {
-        let output = self.run(words, group)?;
-        if !output.status.success() {
-            return Err(format!("{}: {}", words.join(" "), String::from_utf8_lossy(&output.stderr)));
-        }
-        serde_json::from_slice(&output.stdout).map_err(|error| format!("{}: {error}", words.join(" ")))
+        ask(within(group, self.pouch).args(words))
     }
 
     /// A run, in a control group where there is one.
     pub(super) fn run(&self, words: &[String], group: Option<&Group>) -> Result<Output, String> {
-        let mut command = match group {
-            Some(group) => group.command(self.pouch),
-            None => Command::new(self.pouch),
-        };
-        let output = command.args(words).output();
+        let output = within(group, self.pouch).args(words).output();
         output.map_err(|error| format!("cannot start {}: {error}", self.pouch.display()))
     }
 

@@ -11,7 +11,7 @@ mod verdict;
 use kernels::ops::attention::KvType;
 use serde::Serialize;
 
-use crate::{Profile, Shape, Speeds, resident};
+use crate::{Profile, Residency, Shape, Speeds};
 pub use energy::Energy;
 pub use memory::MemoryTable;
 pub use recommend::{Recommendation, SizeBudget, size_budget};
@@ -62,7 +62,7 @@ pub struct Plan {
 pub fn plan(profile: &Profile, shape: &Shape, setting: &Setting) -> Plan {
     let timed = Timed::new(profile, shape, setting);
     let recommendation = recommend::recommend(profile, shape, setting, &timed);
-    let Timed { memory, verdict, prefill, decode } = timed;
+    let Timed { memory, verdict, prefill, decode, .. } = timed;
     let start = decode.as_ref().map(|_| time::start_seconds(shape, profile));
     let prompt = prefill.as_ref().map(|speed| setting.prompt as f64 / speed.tok_s);
     let warm = start.zip(prompt).map(|(start, prompt)| start + prompt);
@@ -90,6 +90,8 @@ pub fn plan(profile: &Profile, shape: &Shape, setting: &Setting) -> Plan {
 struct Timed {
     memory: MemoryTable,
     verdict: Verdict,
+    /// Tokens of a prompt that are computed together.
+    batch: usize,
     prefill: Option<Speed>,
     decode: Option<Speed>,
 }
@@ -101,22 +103,18 @@ impl Timed {
             None => Speeds::choices(profile),
         };
         let most = choices.iter().copied().max().unwrap_or(1);
-        let memory = MemoryTable::of(shape, setting, most);
-        let verdict = Verdict::of(profile, shape, &memory);
-        let free = (profile.memory.free_gb.value * 1e9) as u64;
-        let memory = match resident(shape, &memory, free) {
-            Some(resident) if verdict.fit != Fit::Killed => memory.keeping(shape, resident),
-            _ => memory,
+        let (verdict, found) = Verdict::of(profile, shape, setting, most);
+        let Some(Residency { memory, batch, resident, .. }) = found else {
+            let (memory, batch) = (MemoryTable::of(shape, setting, most), setting.batch);
+            return Timed { memory, verdict, batch, prefill: None, decode: None };
         };
-        if verdict.fit == Fit::Killed {
-            return Timed { memory, verdict, prefill: None, decode: None };
-        }
+        let setting = &Setting { batch, ..*setting };
         let speeds: Vec<Speeds> =
             choices.iter().filter_map(|&threads| Speeds::of(profile, threads)).collect();
-        let streamed = |many| verdict.streamed_seconds(profile, shape, many);
-        let (many, one) = (streamed(true), streamed(false));
+        let streamed = |tokens| verdict::streamed_seconds(profile, shape, resident, tokens);
+        let (many, one) = (streamed(batch), streamed(1));
         let prefill = speeds.iter().map(|speeds| time::prefill(shape, setting, speeds, many));
         let decode = speeds.iter().map(|speeds| time::decode(shape, setting, speeds, one));
-        Timed { prefill: time::best(prefill), decode: time::best(decode), memory, verdict }
+        Timed { prefill: time::best(prefill), decode: time::best(decode), memory, verdict, batch }
     }
 }

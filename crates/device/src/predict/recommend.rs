@@ -27,10 +27,16 @@ pub struct Recommendation {
     pub decode_threads: Option<usize>,
     /// The cores that those for answers are.
     pub cores: String,
+    /// Tokens of a prompt that are computed together.
+    pub batch: usize,
     /// Layers that stay in memory, of all.
     pub resident_layers: usize,
     /// All of the model's layers.
     pub layers: usize,
+    /// Experts that are held in memory, of all; 0 of 0 without experts.
+    pub resident_experts: usize,
+    /// All experts of all layers.
+    pub experts: usize,
     /// In sentences.
     pub advice: Vec<String>,
 }
@@ -47,18 +53,23 @@ pub(super) fn recommend(
     let layers = shape.layers.len();
     let threads = |speed: &Option<super::Speed>| speed.as_ref().map(|speed| speed.threads);
     let decode_threads = threads(&timed.decode);
+    let experts = shape.experts();
+    let (resident_layers, resident_experts) = match timed.verdict.fit {
+        Fit::Fits => (layers, experts),
+        Fit::Streams { resident_layers, resident_experts, .. } => (resident_layers, resident_experts),
+        Fit::Killed => (0, 0),
+    };
     Recommendation {
         pack_to_bits,
         kv: kv_type.name(),
         prefill_threads: threads(&timed.prefill),
         decode_threads,
         cores: decode_threads.map_or_else(String::new, |threads| cores(profile, threads)),
-        resident_layers: match timed.verdict.fit {
-            Fit::Fits => layers,
-            Fit::Streams { resident_layers, .. } => resident_layers,
-            Fit::Killed => 0,
-        },
+        batch: timed.batch,
+        resident_layers,
         layers,
+        resident_experts,
+        experts,
         advice,
     }
 }

@@ -3,10 +3,10 @@
 use model::Resident;
 use serde::Serialize;
 
-use super::MemoryTable;
+use super::Setting;
 use crate::profile::Profile;
-use crate::residency::{self, least};
-use crate::{LayerShape, Shape};
+use crate::residency::{Demand, Residency, residency};
+use crate::{LayerShape, MatrixShape, Room, Shape};
 
 /// How a model fits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -14,11 +14,14 @@ use crate::{LayerShape, Shape};
 pub enum Fit {
     /// Everything stays in memory.
     Fits,
-    /// Some layers stay, the others are read from storage for every token.
+    /// Some weights stay, the others are read from storage when it is their turn.
     Streams {
-        /// Layers that stay.
+        /// Layers that stay; of a mixture of experts all do, but for the experts.
         resident_layers: usize,
-        /// Bytes of the others; a token reads all of them but the experts that it does not meet.
+        /// Experts that are held, over all layers; 0 where there are none.
+        resident_experts: usize,
+        /// Bytes that a token of an answer reads. Of experts, if all are used alike: those that are used more often are held, so
+        /// that it is less with most texts.
         streamed_bytes: u64,
     },
     /// The system ends the program.
@@ -35,63 +38,98 @@ pub struct Verdict {
 }
 
 impl Verdict {
-    pub(super) fn of(profile: &Profile, shape: &Shape, memory: &MemoryTable) -> Verdict {
+    /// The verdict, and how the model is run if it can be: what the engine does there.
+    pub(super) fn of(
+        profile: &Profile,
+        shape: &Shape,
+        setting: &Setting,
+        threads: usize,
+    ) -> (Verdict, Option<Residency>) {
         let bytes = |figure: &crate::Figure| (figure.value * 1e9) as u64;
         let (free, limit) = (bytes(&profile.memory.free_gb), bytes(&profile.memory.limit_gb));
-        let (anonymous, resident) = (memory.anonymous_bytes(), memory.resident_bytes());
-        let system = profile.system.name();
-        if anonymous > limit {
-            let reason = format!(
-                "keys, values and buffers take {}, and {system} ends a program here at about {}",
-                gb(anonymous),
-                gb(limit)
-            );
-            return Verdict { fit: Fit::Killed, reason };
-        }
-        if resident <= free {
-            let reason = format!("{} of {} that a program may have here", gb(resident), gb(free));
-            return Verdict { fit: Fit::Fits, reason };
-        }
-        let layers = shape.layers.len();
-        let resident_layers = match residency::resident(shape, memory, free) {
-            Some(Resident::Layers(count)) => count,
-            // As if all experts of a layer stood together.
-            Some(Resident::Experts(count)) => count * layers / shape.experts().max(1),
-            Some(Resident::All) => layers,
-            None => {
-                let reason = format!(
-                    "even layer by layer it needs {}, and a program may have {} here",
-                    gb(memory.keeping(shape, least(shape)).resident_bytes()),
+        let demand = Demand {
+            context: setting.context,
+            least_context: setting.context,
+            kv_type: Some(setting.kv_type),
+            batch: setting.batch,
+            threads,
+        };
+        let room = Room { bytes: free, limit_bytes: free, by: "the device", path: None };
+        let killed = |reason| (Verdict { fit: Fit::Killed, reason }, None);
+        let found = match residency(shape, &demand, &room) {
+            Ok(found) => found,
+            Err(refusal) => {
+                return killed(format!(
+                    "with the least of its weights in memory it needs {}, and a program may have {} here",
+                    gb(refusal.needed),
                     gb(free)
-                );
-                return Verdict { fit: Fit::Killed, reason };
+                ));
             }
         };
-        // Those that stay are spread evenly.
-        let all: u64 = shape.layers.iter().map(LayerShape::bytes).sum();
-        let streamed_bytes = all / layers.max(1) as u64 * (layers - resident_layers) as u64;
-        let reason = format!(
-            "it takes {} and a program may have {} here: {resident_layers} of {} layers can stay in memory, {} are read \
-             from storage for every token",
-            gb(resident),
-            gb(free),
-            layers,
-            gb(streamed_bytes)
-        );
-        Verdict { fit: Fit::Streams { resident_layers, streamed_bytes }, reason }
+        let anonymous = found.memory.anonymous_bytes();
+        if anonymous > limit {
+            let (anonymous, system) = (gb(anonymous), profile.system.name());
+            return killed(format!(
+                "keys, values and buffers take {anonymous}, and {system} ends a program here at about {}",
+                gb(limit)
+            ));
+        }
+        let Residency { resident, memory, .. } = &found;
+        let whole = gb(memory.keeping(shape, Resident::All).resident_bytes());
+        let layers = shape.layers.len();
+        let streamed_bytes = streamed_bytes(shape, *resident, 1) as u64;
+        let (fit, reason) = match *resident {
+            Resident::All => (Fit::Fits, format!("{whole} of {} that a program may have here", gb(free))),
+            Resident::Layers(resident_layers) => (
+                Fit::Streams { resident_layers, resident_experts: 0, streamed_bytes },
+                format!(
+                    "it takes {whole} and a program may have {} here: {resident_layers} of {layers} layers can stay in \
+                     memory, {} are read from storage for every token",
+                    gb(free),
+                    gb(streamed_bytes)
+                ),
+            ),
+            Resident::Experts(resident_experts) => (
+                Fit::Streams { resident_layers: layers, resident_experts, streamed_bytes },
+                format!(
+                    "it takes {whole} and a program may have {} here: {resident_experts} of {} experts can be held in \
+                     memory, up to {} are read from storage for every token",
+                    gb(free),
+                    shape.experts(),
+                    gb(streamed_bytes)
+                ),
+            ),
+        };
+        (Verdict { fit, reason }, Some(found))
     }
+}
 
-    /// Seconds that a pass reads from storage at least: of every layer that does not stay, what one token meets, or all of
-    /// it, which many tokens do. 0 where all fits, infinite where nobody knows the storage.
-    pub(super) fn streamed_seconds(&self, profile: &Profile, shape: &Shape, many: bool) -> f64 {
-        let Fit::Streams { resident_layers, .. } = self.fit else { return 0.0 };
-        let matrices = shape.layers[resident_layers..].iter().flat_map(|layer| &layer.matrices);
-        let bytes: f64 =
-            matrices.map(|matrix| if many { matrix.bytes() as f64 } else { matrix.bytes_read() }).sum();
-        match &profile.storage {
-            _ if bytes == 0.0 => 0.0,
-            Some(storage) => bytes / (storage.read_gb_s.value * 1e9),
-            None => f64::INFINITY,
+/// Seconds that a pass of so many tokens reads from storage at least; infinite where nobody knows the storage.
+pub(super) fn streamed_seconds(profile: &Profile, shape: &Shape, resident: Resident, tokens: usize) -> f64 {
+    let bytes = streamed_bytes(shape, resident, tokens);
+    match &profile.storage {
+        _ if bytes == 0.0 => 0.0,
+        Some(storage) => bytes / (storage.read_gb_s.value * 1e9),
+        None => f64::INFINITY,
+    }
+}
+
+/// Bytes that a pass of so many tokens reads: layers that do not stay, or experts that are met and not held.
+fn streamed_bytes(shape: &Shape, resident: Resident, tokens: usize) -> f64 {
+    match resident {
+        Resident::All => 0.0,
+        // Those that stay are spread evenly.
+        Resident::Layers(count) => {
+            let all: u64 = shape.layers.iter().map(LayerShape::bytes).sum();
+            let layers = shape.layers.len().max(1);
+            all as f64 * (layers - count) as f64 / layers as f64
+        }
+        Resident::Experts(count) => {
+            let away = 1.0 - count as f64 / shape.experts().max(1) as f64;
+            let met = |matrix: &MatrixShape| {
+                matrix.bytes() as f64 * (matrix.used * tokens).min(matrix.count) as f64 / matrix.count as f64
+            };
+            away * shape.expert_matrices().map(met).sum::<f64>()
         }
     }
 }

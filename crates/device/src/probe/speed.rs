@@ -29,10 +29,10 @@ const FEW: usize = 32;
 const MANY: usize = 256;
 
 /// How long each product is repeated, how often at least, and how often all that comes again: the machine's other work comes and
-/// goes, and the best is what was disturbed least.
+/// goes within seconds, and a model meets what comes, so that the middle of what was seen counts.
 const LONG_ENOUGH: Duration = Duration::from_millis(60);
 const OFTEN_ENOUGH: usize = 3;
-const SWEEPS: usize = 2;
+const SWEEPS: usize = 3;
 
 /// Measures `threads` threads; `step` is called after each format and once more.
 pub fn team(threads: usize, formats: &[&'static Format], step: &mut dyn FnMut()) -> profile::Team {
@@ -41,10 +41,10 @@ pub fn team(threads: usize, formats: &[&'static Format], step: &mut dyn FnMut())
     let int8 = probe::int8_peak(&team);
     let float = probe::float_peak(&team);
     step();
-    let mut products: Vec<Times> = vec![Times::default(); formats.len()];
+    let mut sweeps: Vec<Vec<Times>> = vec![Vec::new(); formats.len()];
     for sweep in 0..SWEEPS {
-        for (format, best) in formats.iter().zip(&mut products) {
-            best.improve(Work::new(format, LARGE).times(&team));
+        for (format, times) in formats.iter().zip(&mut sweeps) {
+            times.push(Work::new(format, LARGE).times(&team));
             if sweep == 0 {
                 step();
             }
@@ -52,7 +52,8 @@ pub fn team(threads: usize, formats: &[&'static Format], step: &mut dyn FnMut())
     }
     let beyond = beyond(&team);
     let attention = attention::speeds(&team);
-    let products = formats.iter().zip(products).map(|(format, times)| times.product(format)).collect();
+    let products =
+        formats.iter().zip(&sweeps).map(|(format, times)| Times::middle(times).product(format)).collect();
     profile::Team {
         threads,
         read_gb_s: read / 1e9,
@@ -75,13 +76,13 @@ struct Beyond {
 /// equations: seconds = phase + rows * row + weights * reading.
 fn beyond(team: &Team) -> Beyond {
     let format = kernels::FORMATS.iter().find(|format| format.name == "Q8_0").expect("a format of the table");
-    let mut works = [SMALL, LARGE, TALL].map(|shape| (Work::new(format, shape), f64::INFINITY));
+    let mut works = [SMALL, LARGE, TALL].map(|shape| (Work::new(format, shape), Vec::new()));
     for _ in 0..SWEEPS {
-        for (work, best) in &mut works {
-            *best = best.min(work.seconds(team, 1));
+        for (work, seconds) in &mut works {
+            seconds.push(work.seconds(team, 1));
         }
     }
-    let [small, large, tall] = works.map(|(_, seconds)| seconds);
+    let [small, large, tall] = works.map(|(_, seconds)| middle(seconds));
     let row = ((tall - large) / (TALL.0 - LARGE.0) as f64).max(0.0);
     let share = (SMALL.0 * SMALL.1) as f64 / (LARGE.0 * LARGE.1) as f64;
     let reading = large - small - (LARGE.0 - SMALL.0) as f64 * row;
@@ -97,19 +98,11 @@ struct Times {
     many: f64,
 }
 
-impl Default for Times {
-    fn default() -> Times {
-        Times { one: f64::INFINITY, few: f64::INFINITY, many: f64::INFINITY }
-    }
-}
-
 impl Times {
-    fn improve(&mut self, other: Times) {
-        *self = Times {
-            one: self.one.min(other.one),
-            few: self.few.min(other.few),
-            many: self.many.min(other.many),
-        };
+    /// Of each the middle.
+    fn middle(sweeps: &[Times]) -> Times {
+        let of = |time: fn(&Times) -> f64| middle(sweeps.iter().map(time).collect());
+        Times { one: of(|times| times.one), few: of(|times| times.few), many: of(|times| times.many) }
     }
 
     /// Two equations: seconds = weights * (once + tokens * multiplication).
@@ -124,6 +117,12 @@ impl Times {
             many_gmac_s: 1e-9 / mac,
         }
     }
+}
+
+/// The median.
+fn middle(mut times: Vec<f64>) -> f64 {
+    times.sort_by(f64::total_cmp);
+    times[times.len() / 2]
 }
 
 /// Products with weights whose values do not matter: all bytes 0x11, a finite number in every format.
@@ -169,7 +168,7 @@ impl Work {
         Times { one: self.seconds(team, 1), few: self.seconds(team, FEW), many: self.seconds(team, MANY) }
     }
 
-    /// Seconds of a product of `tokens` tokens. The median, not the best: a pass of a model meets what comes.
+    /// Seconds of a product of `tokens` tokens.
     fn seconds(&mut self, team: &Team, tokens: usize) -> f64 {
         let keep = if self.format.is_float() { Keep::Float } else { Keep::Int8 };
         self.input.set(team, &self.x[..tokens * self.columns], tokens, self.columns, keep);
@@ -180,8 +179,7 @@ impl Work {
             self.multiply(team);
             times.push(begin.elapsed().as_secs_f64());
         }
-        times.sort_by(f64::total_cmp);
-        times[times.len() / 2]
+        middle(times)
     }
 
     fn multiply(&mut self, team: &Team) {

@@ -3,6 +3,7 @@
 use gguf::{Metadata, TensorInfo, Value};
 
 use super::*;
+use crate::predict::Fit;
 use crate::shape::VocabularyShape;
 
 /// A model in the common mixture of 4 and 6 bits.
@@ -191,6 +192,48 @@ fn a_mixture_of_experts_holds_as_many_of_them_as_there_is_room_for() {
     let limit = refusal.least_limit;
     let enough = Room { bytes: limit - 10_000_000, limit_bytes: limit, ..room(0) };
     assert_eq!(residency(&shape, &demand(4096), &enough).unwrap().resident, Resident::Experts(8));
+}
+
+/// What `plan` foretells of a phone is what the engine decides there.
+#[test]
+fn plans_foretell_what_is_decided() {
+    let phone = crate::profile::catalogue::find("oneplus-12").unwrap();
+    let bytes = (phone.memory.free_gb.value * 1e9) as u64;
+    for model in [SMALL, LARGE, MIXTURE] {
+        let shape = model.shape();
+        let setting = Setting {
+            context: 4096,
+            kv_type: KvType::F16,
+            batch: 256,
+            prompt: 512,
+            at_context: 512,
+            threads: Some(4),
+        };
+        let foretold = crate::plan(&phone, &shape, &setting);
+        let demand = Demand { kv_type: Some(KvType::F16), ..demand(4096) };
+        let decided = residency(&shape, &demand, &room(bytes)).unwrap();
+        assert_eq!((foretold.memory, foretold.recommendation.batch), (decided.memory, decided.batch));
+        // Of all layers those that do not stay; of 8 experts in each of 48 layers as many as are not held.
+        let (stays, of, read) = match foretold.verdict.fit {
+            Fit::Fits => (Resident::All, 1.0, 0.0),
+            Fit::Streams { resident_layers, resident_experts: 0, .. } => {
+                let all: u64 = shape.layers.iter().map(crate::LayerShape::bytes).sum();
+                (Resident::Layers(resident_layers), 48.0, all as f64)
+            }
+            Fit::Streams { resident_layers: 48, resident_experts, .. } => {
+                let all: u64 = shape.expert_matrices().map(crate::MatrixShape::bytes).sum();
+                (Resident::Experts(resident_experts), 48.0 * 128.0, all as f64 * 8.0 / 128.0)
+            }
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(stays, decided.resident);
+        if let (Fit::Streams { streamed_bytes, .. }, Resident::Layers(count) | Resident::Experts(count)) =
+            (foretold.verdict.fit, stays)
+        {
+            let expected = read * (1.0 - count as f64 / of);
+            assert!((streamed_bytes as f64 / expected - 1.0).abs() < 1e-6, "{streamed_bytes} {expected}");
+        }
+    }
 }
 
 #[test]

@@ -27,7 +27,8 @@ use slots::{Answer, Order, Slots};
 const PIECES: usize = 4;
 const PIECE_BYTES: usize = 4 << 20;
 
-/// Threads that read experts side by side; layers are read in pieces.
+/// Threads that read experts side by side. Layers are read in pieces, and one after another: two on their way at once took from
+/// the one that was waited for, which made a model of 1.5 billion weights a fifth slower.
 const EXPERT_READERS: usize = 4;
 
 /// What of a model stays in memory.

@@ -19,7 +19,7 @@ const HALF_LIFE: usize = 16;
 enum Content {
     Nothing,
     /// A reader has its buffer.
-    Reading(usize),
+    Reading,
     Ready(usize, Arc<Buffer>),
     /// The unit could not be read.
     Failed(usize, Error),
@@ -55,6 +55,8 @@ pub(super) struct Order {
 #[derive(Debug)]
 pub(super) struct Slots {
     slots: Vec<Slot>,
+    /// The slot that each unit is in, on its way to, or failed to get into.
+    places: Vec<Option<usize>>,
     /// Units that somebody is about to use, in the order in which they were asked for; they stay until they were used.
     wanted: VecDeque<usize>,
     /// The unit that follows each in turn, where units come in turn.
@@ -75,6 +77,7 @@ impl Slots {
         let slot = || Slot { content: Content::Nothing, holders: 0, spare: None };
         Slots {
             slots: (0..count).map(|_| slot()).collect(),
+            places: vec![None; units],
             wanted: VecDeque::new(),
             follows: None,
             last: 0,
@@ -108,11 +111,7 @@ impl Slots {
     /// Somebody wants to multiply with `unit`, now or, while the answer is to wait, as soon as it is there.
     pub(super) fn ask(&mut self, unit: usize) -> Answer {
         self.last = unit;
-        let at = self.slots.iter().position(|slot| match slot.content {
-            Content::Ready(held, _) | Content::Reading(held) | Content::Failed(held, _) => held == unit,
-            Content::Nothing => false,
-        });
-        let Some(at) = at else {
+        let Some(at) = self.places[unit] else {
             self.want(unit);
             return Answer::Wait;
         };
@@ -128,6 +127,7 @@ impl Slots {
             }
             // Whoever asks again makes it be read again: the device may be back.
             Content::Failed(_, error) => {
+                self.places[unit] = None;
                 // What was to be used after it is not wanted any more. Who still waits asks again.
                 self.wanted.clear();
                 Answer::Failed(error)
@@ -141,11 +141,8 @@ impl Slots {
 
     /// Has `unit` read without waiting for it.
     pub(super) fn want(&mut self, unit: usize) {
-        let is_there = self.slots.iter().any(|slot| match slot.content {
-            Content::Ready(held, _) | Content::Reading(held) => held == unit,
-            _ => false,
-        });
-        if !is_there && !self.wanted.contains(&unit) {
+        let has_failed = |at: usize| matches!(self.slots[at].content, Content::Failed(..));
+        if self.places[unit].is_none_or(has_failed) && !self.wanted.contains(&unit) {
             self.wanted.push_back(unit);
         }
     }
@@ -158,17 +155,17 @@ impl Slots {
     /// What a reader does next, if there is anything.
     pub(super) fn next_order(&mut self) -> Option<Order> {
         let expected = self.expected();
-        let unread = |unit: &usize| {
-            !self.slots.iter().any(|slot| match &slot.content {
-                Content::Ready(held, _) | Content::Reading(held) | Content::Failed(held, _) => held == unit,
-                Content::Nothing => false,
-            })
-        };
+        let unread = |unit: &usize| self.places[*unit].is_none();
         let unit = self.wanted.iter().chain(&expected).copied().find(unread)?;
         let slot = self.victim(&expected)?;
         self.read += 1;
         let Slot { content, spare, .. } = &mut self.slots[slot];
-        let buffer = match std::mem::replace(content, Content::Reading(unit)) {
+        let before = std::mem::replace(content, Content::Reading);
+        if let Content::Ready(gone, _) | Content::Failed(gone, _) = &before {
+            self.places[*gone] = None;
+        }
+        self.places[unit] = Some(slot);
+        let buffer = match before {
             // Nobody holds it, so nobody else has the buffer.
             Content::Ready(_, buffer) => Arc::into_inner(buffer),
             _ => spare.take(),

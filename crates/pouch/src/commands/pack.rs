@@ -93,8 +93,9 @@ pub(crate) struct Arguments {
 
 const EXAMPLES: &str = "\
 The result is a standard GGUF file. Effort `fast` rounds by importance; `good` also chooses types
-by measured sensitivity and compensates errors; `best` trains on top of that, for hours. A run that was stopped goes on where it was when the same command is given again; until it is done, what
-it has lies in OUT.gguf.packing.
+by measured sensitivity and compensates errors; `best` trains on top of that, for hours, but not
+models with experts. A run that was stopped goes on where it was when the same command is given
+again; until it is done, what it has lies in OUT.gguf.packing.
 
 Examples:
   pouch pack model-f16.gguf -o small.gguf --bits 4.5

@@ -63,6 +63,28 @@ fn speeds_stand_beside_the_machines_limits() {
 }
 
 #[test]
+fn a_pass_that_checks_drafts_stands_beside_a_token() {
+    let pouch = Pouch::new();
+    pouch.write_model("tiny.gguf");
+    let more = ["--json", "--threads", "1", "--at-context", "20,0", "--verify", "4,8"];
+    let object = pouch.object(&bench(&more));
+    let model = &object["models"][0];
+    for (verify, tokens) in model["verify"].as_array().unwrap().iter().zip([4, 8]) {
+        assert_eq!((&verify["tokens"], &verify["at_context"]), (&tokens.into(), &20.into()));
+        let (pass, times) =
+            (verify["pass_ms"].as_f64().unwrap(), verify["times_one_token"].as_f64().unwrap());
+        // One round: the ratio is that of the two figures.
+        let token = model["decode"][0]["ms_per_token"].as_f64().unwrap();
+        assert!((pass / token / times - 1.0).abs() < 1e-6, "{pass} {token} {times}");
+    }
+    let alone =
+        pouch.object(&["bench", "tiny.gguf", "--decode", "0", "--verify", "2", "--runs", "1", "--json"]);
+    assert_eq!(alone["models"][0]["verify"][0]["times_one_token"], Value::Null);
+    let ran = pouch.run(&bench(&["--threads", "1", "--verify", "4"]));
+    assert!(ran.stdout.lines().any(|line| line.starts_with("  verify ") && line.contains("times one token")));
+}
+
+#[test]
 fn for_people_it_is_lines_and_nothing_is_said_into_a_pipe() {
     let pouch = Pouch::new();
     pouch.write_model("tiny.gguf");

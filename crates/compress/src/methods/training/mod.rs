@@ -55,7 +55,7 @@ pub struct Progress {
 /// the journal, and are not trained again; the whole model goes on from its last state there.
 ///
 /// # Errors
-/// Those of [`Source::block`] and [`Journal::put`].
+/// Those of [`Source::dense_block`] and [`Journal::put`].
 pub fn train<'a>(
     original: &Source,
     rounded: &'a Source,
@@ -71,7 +71,7 @@ pub fn train<'a>(
     let (mut blocks, mut outcomes) = (Vec::new(), Vec::new());
     for layer in 0..original.config.layers.len() {
         let setting = original.setting(window, layer);
-        let block = original.block(layer)?;
+        let block = original.dense_block(layer)?;
         forward(&block, &setting, &mut target);
         let mut learner = Rounded::read(rounded, layer, Some(&block))?;
         let entry = format!("tuned-{layer}");
@@ -85,7 +85,7 @@ pub fn train<'a>(
             }
         };
         forward(&learner.block(), &setting, &mut stream);
-        tensors.put_block(layer, &learner)?;
+        tensors.put_block(layer, &learner);
         if options.distill.is_some() {
             blocks.push(learner);
         }
@@ -108,7 +108,7 @@ pub fn train<'a>(
             &mut tell,
         )?);
         for (layer, block) in student.blocks.iter().enumerate() {
-            tensors.put_block(layer, block)?;
+            tensors.put_block(layer, block);
         }
         tensors.put(&rounded.weights.output.matrix, &student.output);
     }

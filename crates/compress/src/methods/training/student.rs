@@ -49,14 +49,14 @@ impl Rounded {
     /// Block `layer` of the rounded model; with `original`, the block before rounding, levels can be learned.
     ///
     /// # Errors
-    /// Those of [`Source::block`].
+    /// Those of [`Source::dense_block`].
     pub fn read(source: &Source, layer: usize, original: Option<&Block>) -> Result<Rounded, Error> {
-        let mut block = source.block(layer)?;
+        let mut block = source.dense_block(layer)?;
         let mut matrices = Vec::with_capacity(ROLES.len());
         for role in ROLES {
             let linear = std::mem::take(block.matrix_mut(role));
             let original = original.map(|block| block.matrix(role).weight.as_slice());
-            matrices.push(matrix(source, source.stored(layer, role)?, linear, original));
+            matrices.push(matrix(source, source.stored(layer, role, 0), linear, original));
         }
         Ok(Rounded { norms: block.norms, matrices })
     }
@@ -125,14 +125,10 @@ impl<'a> Tensors<'a> {
     }
 
     /// Takes over what a block has learned.
-    ///
-    /// # Errors
-    /// Those of [`Source::stored`].
-    pub fn put_block(&mut self, layer: usize, rounded: &Rounded) -> Result<(), Error> {
+    pub fn put_block(&mut self, layer: usize, rounded: &Rounded) {
         for (role, matrix) in ROLES.into_iter().zip(&rounded.matrices) {
-            self.put(self.source.stored(layer, role)?, matrix);
+            self.put(self.source.stored(layer, role, 0), matrix);
         }
-        Ok(())
     }
 
     /// Takes over what a matrix has learned.

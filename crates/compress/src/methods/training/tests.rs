@@ -201,11 +201,12 @@ fn every_dense_architecture_can_be_trained() {
         let tuned = tune_block(&setting, &mut learner, &stream, &stream, &options().tune, &mut |_, _| ());
         assert!(tuned.after < tuned.before, "{architecture}: {tuned:?}");
         let mut tensors = Tensors::of(&source);
-        tensors.put_block(0, &learner).unwrap();
+        tensors.put_block(0, &learner);
         let trained = folder.path().join("trained.gguf");
         tensors.write(&trained).unwrap();
         let again = Source::open(&trained).unwrap().block(0).unwrap();
-        assert_eq!(again, learner.block(), "{architecture}");
+        let learned = learner.block();
+        assert_eq!((&again.norms, &again.matrices), (&learned.norms, &learned.matrices), "{architecture}");
         assert!(ROLES.iter().any(|role| again.matrix(*role) != block.matrix(*role)));
     }
 }

@@ -139,7 +139,7 @@ pub(super) struct Learner<'a> {
 }
 
 impl Observer for Learner<'_> {
-    fn product(&mut self, role: Role, input: &[f32], gradient: &[f32]) {
+    fn product(&mut self, role: Role, _expert: usize, input: &[f32], gradient: &[f32]) {
         let Some(latent) = self.rounded.matrix_mut(role) else { return };
         let (rows, columns) = latent.shape();
         let mut weight = vec![0.0; rows * columns];

@@ -36,6 +36,8 @@ pub(super) struct Model {
     residency: Told,
     prefill: Vec<Prefill>,
     decode: Vec<Decode>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    verify: Vec<Verify>,
 }
 
 #[derive(Serialize)]
@@ -67,6 +69,16 @@ struct Decode {
     percent_of_bandwidth_with_kv: f64,
     #[serde(skip_serializing_if = "Option::is_none")]
     against: Option<Against>,
+}
+
+/// A pass that checks drafted tokens.
+#[derive(Serialize)]
+struct Verify {
+    at_context: usize,
+    tokens: usize,
+    pass_ms: f64,
+    /// By the time of one decoded token in the same round; `None` if none was.
+    times_one_token: Option<f64>,
 }
 
 /// What both phases have.
@@ -174,6 +186,19 @@ impl Model {
                     against: measured.against(),
                 })
                 .collect(),
+            verify: tests(Phase::Verify)
+                .map(|measured| Verify {
+                    at_context: measured.test.at_context,
+                    tokens: measured.test.tokens,
+                    pass_ms: measured.median(|round| 1e3 * round.seconds),
+                    times_one_token: tests(Phase::Decode)
+                        .find(|decode| decode.test.at_context == measured.test.at_context)
+                        .map(|decode| {
+                            let both = measured.rounds.iter().zip(&decode.rounds);
+                            median(both.map(|(pass, one)| pass.seconds * decode.tok_s(one)).collect())
+                        }),
+                })
+                .collect(),
         }
     }
 }
@@ -220,6 +245,16 @@ pub(super) fn print(output: &Output, printer: &Printer) -> Result<(), Failure> {
                 decode.percent_of_bandwidth_with_kv
             ))?;
             details(&decode.speeds, decode.against.as_ref(), printer)?;
+        }
+        for verify in &model.verify {
+            let times = verify.times_one_token.map(|times| format!(", {times:.2} times one token"));
+            printer.line(&format!(
+                "  verify  {:5} tokens at {:5} {:8.2} ms a pass{}",
+                verify.tokens,
+                verify.at_context,
+                verify.pass_ms,
+                times.unwrap_or_default()
+            ))?;
         }
         printer.line(&format!("  first token {:.0} ms after a warm start", model.time_to_first_token_ms))?;
         if let Some(AtContext { context, memory }) = &model.memory {

@@ -20,6 +20,9 @@ use device::machine::{Energy, Memory as Held};
 /// Tokens computed together in prefill.
 const BATCH: usize = 512;
 
+/// A pass that checks a few tokens is too short to be timed by itself.
+const PASSES: usize = 8;
+
 /// What the bandwidth is measured on: far more than a cache holds.
 const BANDWIDTH_BYTES: usize = 256 << 20;
 
@@ -27,9 +30,11 @@ const BANDWIDTH_BYTES: usize = 256 << 20;
 pub(super) enum Phase {
     Prefill,
     Decode,
+    /// Tokens that were guessed are checked.
+    Verify,
 }
 
-/// So many tokens at once, or one after another from a context on.
+/// So many tokens at once, or one after another, from a context on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Test {
     pub(super) phase: Phase,
@@ -128,7 +133,7 @@ pub(super) fn measure(
     }
     for _ in 0..runs {
         // One phase of ours, then the same of theirs.
-        for phase in [Phase::Prefill, Phase::Decode] {
+        for phase in [Phase::Prefill, Phase::Decode, Phase::Verify] {
             let mut of_phase: Vec<&mut Measured> =
                 measured.iter_mut().filter(|measured| measured.test.phase == phase).collect();
             if of_phase.is_empty() {
@@ -144,7 +149,7 @@ pub(super) fn measure(
                 held = held.max(Held::now());
                 bar.inc(1);
             }
-            if let Some(peer) = &mut peer {
+            if let (Some(peer), Phase::Prefill | Phase::Decode) = (&mut peer, phase) {
                 let tests: Vec<Test> = of_phase.iter().map(|measured| measured.test).collect();
                 let speeds = peer.run(path, team.threads(), &tests)?;
                 for (measured, tok_s) in of_phase.iter_mut().zip(speeds) {
@@ -232,14 +237,15 @@ impl<'a> Bench<'a> {
         let (with_head, readings) = match test.phase {
             Phase::Prefill => (1, test.tokens.div_ceil(self.workspace.max_batch())),
             Phase::Decode => (test.tokens, test.tokens),
+            Phase::Verify => (test.tokens, 1),
         };
         let layer_bytes = self.weight_bytes() - self.head().bytes();
         Work {
             macs: layers as f64 * test.tokens as f64 + head as f64 * with_head as f64,
             weight_bytes: layer_bytes as f64 * readings as f64
-                + self.head().bytes() as f64 * with_head as f64,
+                + self.head().bytes() as f64 * with_head.min(readings) as f64,
             kv_bytes: match test.phase {
-                Phase::Prefill => 0.0,
+                Phase::Prefill | Phase::Verify => 0.0,
                 Phase::Decode => self.kv_bytes(test.at_context, test.tokens),
             },
         }
@@ -273,11 +279,22 @@ impl<'a> Bench<'a> {
         self.reach(test.at_context)?;
         let (begin, start) = (energy.now(), Instant::now());
         let end = test.at_context + test.tokens;
-        match test.phase {
-            Phase::Prefill => self.compute(self.workspace.max_batch(), end)?,
-            Phase::Decode => self.compute(1, end)?,
-        }
-        Ok((start.elapsed().as_secs_f64(), energy.since(begin.as_deref())))
+        let times = match test.phase {
+            Phase::Prefill => self.compute(self.workspace.max_batch(), end).map(|()| 1)?,
+            Phase::Decode => self.compute(1, end).map(|()| 1)?,
+            Phase::Verify => {
+                for _ in 0..PASSES {
+                    self.cache.truncate(test.at_context);
+                    let tokens: Vec<u32> =
+                        (test.at_context..end).map(|position| self.token(position)).collect();
+                    let (team, workspace) = (self.team, &mut self.workspace);
+                    self.model.forward(team, workspace, &mut self.cache, &tokens, Logits::All)?;
+                }
+                PASSES
+            }
+        } as f64;
+        let joules = energy.since(begin.as_deref()).map(|joules| joules / times);
+        Ok((start.elapsed().as_secs_f64() / times, joules))
     }
 
     /// Makes the context `positions` long. Every position has the same token each time, so what is computed already can

@@ -42,6 +42,10 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "N,..", value_delimiter = ',', default_value = "0")]
     at_context: Vec<usize>,
 
+    /// Tokens to compute in one pass with logits for all, as drafts are checked; at the first of the contexts
+    #[arg(long, value_name = "N,..", value_delimiter = ',')]
+    verify: Vec<usize>,
+
     /// How many rounds are measured, after one that does not count; figures are their medians
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..))]
     runs: u16,
@@ -78,6 +82,7 @@ Examples:
   pouch bench
   pouch bench smollm2-135m --prefill 128,512 --decode 64 --threads 1,2
   pouch bench model.gguf --at-context 0,4096 --json
+  pouch bench model.gguf --at-context 512 --verify 4,8
   pouch bench model.gguf --against llama.cpp=bin/llama-bench --record record.csv";
 
 impl Arguments {
@@ -87,7 +92,10 @@ impl Arguments {
         let prefill = prefill.map(|&tokens| Test { phase: Phase::Prefill, tokens, at_context: 0 });
         let decode = self.at_context.iter().filter(|_| self.decode > 0);
         let decode = decode.map(|&at_context| Test { phase: Phase::Decode, tokens: self.decode, at_context });
-        prefill.chain(decode).collect()
+        let at_context = self.at_context.first().copied().unwrap_or(0);
+        let verify = self.verify.iter().filter(|&&tokens| tokens > 0);
+        let verify = verify.map(|&tokens| Test { phase: Phase::Verify, tokens, at_context });
+        prefill.chain(decode).chain(verify).collect()
     }
 
     fn teams(&self) -> Vec<usize> {

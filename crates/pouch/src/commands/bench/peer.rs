@@ -109,7 +109,7 @@ impl Peer {
         let entries = self.entries(&mut command)?;
         let of = |test: &Test| {
             let (prompt, generated) = match test.phase {
-                Phase::Prefill => (test.tokens, 0),
+                Phase::Prefill | Phase::Verify => (test.tokens, 0),
                 Phase::Decode => (0, test.tokens),
             };
             let same = |entry: &&Entry| {

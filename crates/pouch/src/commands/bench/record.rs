@@ -51,6 +51,7 @@ fn of_round(measured: &Measured, round: &Round, number: usize) -> [String; 11] {
     let phase = match measured.test.phase {
         Phase::Prefill => "prefill",
         Phase::Decode => "decode",
+        Phase::Verify => "verify",
     };
     [
         phase.to_owned(),

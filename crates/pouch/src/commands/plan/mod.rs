@@ -6,7 +6,7 @@ mod print;
 use std::path::{Path, PathBuf};
 
 use clap::ArgGroup;
-use device::predict::{Fit, Plan};
+use device::predict::{Fit, Plan, Recommendation};
 use device::profile::catalogue;
 use device::{Profile, Setting, Shape, plan, probe};
 use serde::Serialize;
@@ -254,10 +254,17 @@ fn rank(planned: &Planned) -> f64 {
 fn fit(planned: &Planned) -> String {
     match planned.plan.verdict.fit {
         Fit::Fits => "fits".to_owned(),
-        Fit::Streams { resident_layers, .. } => {
-            format!("must stream, {resident_layers} of {} layers stay", planned.plan.recommendation.layers)
-        }
+        Fit::Streams { .. } => format!("must stream, {}", stays(&planned.plan.recommendation)),
         Fit::Killed => "will be killed".to_owned(),
+    }
+}
+
+/// `12 of 28 layers stay`, `900 of 6144 experts stay`.
+fn stays(recommendation: &Recommendation) -> String {
+    let &Recommendation { resident_layers, layers, resident_experts, experts, .. } = recommendation;
+    match experts {
+        0 => format!("{resident_layers} of {layers} layers stay"),
+        _ => format!("{resident_experts} of {experts} experts stay"),
     }
 }
 

@@ -86,8 +86,8 @@ pub(super) fn advice(planned: &Planned) -> Vec<String> {
             }
         });
         lines.push(format!("keys and values in {}", recommendation.kv));
-        lines
-            .push(format!("{} of {} layers resident", recommendation.resident_layers, recommendation.layers));
+        lines.push(format!("prompts {} tokens at a time", recommendation.batch));
+        lines.push(super::stays(recommendation));
     }
     lines
 }
