@@ -1,7 +1,7 @@
 //! Speed of every format's products, beside the limits of the machine measured in the same run.
 //!
-//! One token is bound by reading weights: GB/s, and the part of the read bandwidth. Many tokens are bound by
-//! multiplying: GMAC/s, and the part of the 8-bit peak. `cargo bench -p kernels -- [--json] [--threads N] [--format NAME]`.
+//! One token is bound by reading weights: GB/s, and the part of the read bandwidth. A few should cost little more: their
+//! time as a multiple of one token's. Many are bound by multiplying: GMAC/s, and the part of the 8-bit peak. `cargo bench -p kernels -- [--json] [--threads N] [--format NAME]`.
 //!
 //! `--resident` keeps the weights in the cache, so that only the code counts: bytes a cycle for one token, products a
 //! cycle for a few and for many, both for each thread. `--repeat N --tokens T --format NAME` computes one product N
@@ -19,6 +19,9 @@ const SHAPES: [(usize, usize); 2] = [(896, 4864), (4096, 4096)];
 /// Tokens of a batch, as in prefill.
 const BATCH: usize = 512;
 
+/// Tokens that are computed at once where guesses are verified: the last one and four or eight guesses.
+const FEW: [usize; 2] = [5, 9];
+
 /// Together larger than any last cache, so that every token reads memory.
 const WEIGHTS: usize = 512 << 20;
 
@@ -27,8 +30,8 @@ const WEIGHTS: usize = 512 << 20;
 const RESIDENT: usize = 256 << 10;
 const RESIDENT_COLUMNS: usize = 1024;
 
-/// With `--resident`, the batches: one token, those that verify a guess, prefill.
-const FEW_AND_MANY: [usize; 6] = [1, 2, 4, 8, 16, BATCH];
+/// With `--resident`, the batches: one token, those that verify guesses, prefill.
+const FEW_AND_MANY: [usize; 6] = [1, 2, 5, 9, 16, BATCH];
 
 /// How long each measurement goes on, and how often at least.
 const LONG_ENOUGH: Duration = Duration::from_millis(400);
@@ -192,6 +195,8 @@ struct Measured {
     columns: usize,
     /// Bytes per second of weights with one token.
     one: f64,
+    /// The time of [`FEW`] tokens as a multiple of one token's.
+    few: [f64; FEW.len()],
     /// Multiplications with addition per second with many.
     many: f64,
 }
@@ -216,9 +221,11 @@ fn from_memory(options: &Options) {
 
 fn measure(team: &Team, format: &'static Format, rows: usize, columns: usize) -> Measured {
     let mut work = Work::new(format, rows, columns, WEIGHTS);
-    let one = work.bytes() as f64 / work.seconds(team, 1);
+    let seconds = work.seconds(team, 1);
+    let one = work.bytes() as f64 / seconds;
+    let few = FEW.map(|tokens| work.seconds(team, tokens) / seconds);
     let many = work.products(BATCH) as f64 / work.seconds(team, BATCH);
-    Measured { format, rows, columns, one, many }
+    Measured { format, rows, columns, one, few, many }
 }
 
 fn table(team: &Team, bandwidths: &[(usize, f64)], peak: f64, measured: &[Measured], bandwidth: f64) {
@@ -227,14 +234,16 @@ fn table(team: &Team, bandwidths: &[(usize, f64)], peak: f64, measured: &[Measur
         println!("read bandwidth, {threads} threads: {:.1} GB/s", bytes / 1e9);
     }
     println!("8-bit peak: {:.0} GMAC/s\n", peak / 1e9);
-    println!("{:8} {:>11} {:>10} {:>6} {:>10} {:>6}", "format", "shape", "GB/s", "%", "GMAC/s", "%");
-    for Measured { format, rows, columns, one, many } in measured {
+    let few = FEW.map(|tokens| format!("{:>5}", format!("x{tokens}"))).join(" ");
+    println!("{:8} {:>11} {:>10} {:>6} {few} {:>10} {:>6}", "format", "shape", "GB/s", "%", "GMAC/s", "%");
+    for Measured { format, rows, columns, one, few, many } in measured {
         println!(
-            "{:8} {:>11} {:>10.1} {:>6.0} {:>10.1} {:>6.0}",
+            "{:8} {:>11} {:>10.1} {:>6.0} {} {:>10.1} {:>6.0}",
             format.name,
             format!("{rows}x{columns}"),
             one / 1e9,
             100.0 * one / bandwidth,
+            few.map(|times| format!("{times:5.2}")).join(" "),
             many / 1e9,
             100.0 * many / peak
         );
@@ -246,11 +255,14 @@ fn json(team: &Team, bandwidths: &[(usize, f64)], peak: f64, measured: &[Measure
     let bandwidths = bandwidths
         .iter()
         .map(|(threads, bytes)| format!("{{\"threads\": {threads}, \"bytes_per_second\": {bytes:.0}}}"));
-    let products = measured.iter().map(|Measured { format, rows, columns, one, many }| {
+    let products = measured.iter().map(|Measured { format, rows, columns, one, few, many }| {
+        let few = FEW.iter().zip(few).map(|(tokens, times)| format!("\"{tokens}\": {times:.2}"));
         format!(
             "{{\"format\": \"{}\", \"rows\": {rows}, \"columns\": {columns}, \
-             \"one_token_bytes_per_second\": {one:.0}, \"batch_products_per_second\": {many:.0}}}",
-            format.name
+             \"one_token_bytes_per_second\": {one:.0}, \"few_tokens_times\": {{{}}}, \
+             \"batch_products_per_second\": {many:.0}}}",
+            format.name,
+            list(few.collect())
         )
     });
     println!(

@@ -158,10 +158,7 @@ impl Workspace {
             &self.logits,
         ];
         let floats: usize = plain.into_iter().chain(&self.rotations).map(Vec::len).sum();
-        let widest = self.shape.width.max(self.shape.query).max(self.shape.hidden);
-        // The input keeps 8-bit values, and for each 32 of them a scale and two sums of the whole and of either half.
-        let input = self.max_batch * (widest + widest.div_ceil(32) * 28);
-        floats * size_of::<f32>() + input + self.experts.as_ref().map_or(0, ExpertBuffers::bytes)
+        floats * size_of::<f32>() + self.input.bytes() + self.experts.as_ref().map_or(0, ExpertBuffers::bytes)
     }
 
     pub(crate) fn fits(&self, config: &Config) -> bool {

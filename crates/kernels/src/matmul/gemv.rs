@@ -13,6 +13,10 @@ use crate::simd::{LANES, Simd};
 /// foresee by themselves; asking only keeps them at it over the ends of pages and of rows. Much further ahead is worse.
 const AHEAD: usize = 512;
 
+/// The same for more than two tokens: so much is multiplied with each line that processors no longer foresee the next ones
+/// in time, and memory has to be asked earlier for its time to pass beneath that of the multiplications.
+const AHEAD_FEW: usize = 4096;
+
 /// The arguments of a product of `T` tokens with `groups` groups of 16 rows.
 #[derive(Clone, Copy)]
 pub(crate) struct Gemv {
@@ -26,16 +30,20 @@ pub(crate) struct Gemv {
     pub(crate) q: *const i8,
     /// `[block][token]`
     pub(crate) scale: *const f32,
-    /// `[block][half][token]`, halves if the format has them, and readable for one block more: minus the sums of the
-    /// activations in 8 bits.
-    pub(crate) sums: *const i32,
-    /// The same of the activations' values, but not readable for more.
+    /// `[block][half][token]`, halves if the format has them, and readable for one block more: what the integer sums start
+    /// with to undo the bias of the weights' bytes. Not looked at if there is none.
+    pub(crate) start: *const i32,
+    /// In the same order, but not readable for more: minus the sums of the activations.
     pub(crate) float_sums: *const f32,
     /// One token's activations, for float weights.
     pub(crate) floats: *const f32,
-    /// `[group][token][16]`
+    /// 16 values for each group and token, at these distances.
     pub(crate) out: *mut f32,
+    pub(crate) group_stride: usize,
+    pub(crate) token_stride: usize,
     pub(crate) groups: usize,
+    /// Tokens whose outcome is stored, at most those that are computed.
+    pub(crate) tokens: usize,
 }
 
 /// Sums up what a format tells it: the order of operations is that of [`super::tile`], so that a token's result does
@@ -45,7 +53,7 @@ struct Dot<S: Simd, L: Lanes, const T: usize> {
     ints: [[S::V; T]; 2],
     q: *const i8,
     scale: *const f32,
-    sums: *const i32,
+    start: *const i32,
     float_sums: *const f32,
     /// The weights that will be wanted in a while; a few lines are asked for in each step, for a burst of them would
     /// hold up everything else.
@@ -59,13 +67,13 @@ impl<S: Simd, L: Lanes, const T: usize> Dot<S, L, T> {
     /// The integer sums of a step start with what undoes the bias of its bytes.
     #[inline(always)]
     unsafe fn begin(&mut self) {
-        // SAFETY: the sums of a further block are there whenever a step begins.
+        // SAFETY: those of a further block are there whenever a step begins.
         unsafe {
             self.ints = [[S::splat(0); T]; 2];
-            if let Some(shift) = bias_shift::<S, L>() {
+            if bias_shift::<S, L>().is_some() {
                 for half in 0..Self::HALVES {
                     for t in 0..T {
-                        self.ints[half][t] = S::shl(S::splat(*self.sums.add(half * T + t) as u32), shift);
+                        self.ints[half][t] = S::splat(*self.start.add(half * T + t) as u32);
                     }
                 }
             }
@@ -108,8 +116,12 @@ impl<S: Simd, L: Lanes, const T: usize> Sink<S> for Dot<S, L, T> {
             self.ahead = self.ahead.wrapping_add(L::STEP_BYTES);
             self.q = self.q.add(T * BLOCK);
             self.scale = self.scale.add(T);
-            self.sums = self.sums.add(Self::HALVES * T);
+            self.start = self.start.wrapping_add(Self::HALVES * T);
             self.float_sums = self.float_sums.add(Self::HALVES * T);
+            if T > 2 {
+                // Else the steps of a block would be mixed, and there are no registers for the sums of two.
+                S::fence();
+            }
             self.begin();
             for total in &mut self.totals {
                 *total = S::wall(*total);
@@ -131,9 +143,9 @@ pub(crate) unsafe fn gemv<S: Simd, L: Lanes, const T: usize>(args: &Gemv) {
                 ints: [[S::splat(0); T]; 2],
                 q: args.q,
                 scale: args.scale,
-                sums: args.sums,
+                start: args.start,
                 float_sums: args.float_sums,
-                ahead: weights.wrapping_add(AHEAD),
+                ahead: weights.wrapping_add(if T > 2 { AHEAD_FEW } else { AHEAD }),
                 marker: PhantomData,
             };
             sink.begin();
@@ -142,7 +154,11 @@ pub(crate) unsafe fn gemv<S: Simd, L: Lanes, const T: usize>(args: &Gemv) {
                 L::block::<S, _>(at, &mut sink);
             }
             for t in 0..T {
-                S::store_f32(args.out.add((group * T + t) * LANES), sink.totals[t]);
+                // The last of `T` may be padding, which has no place.
+                if t < args.tokens {
+                    let to = args.out.add(group * args.group_stride + t * args.token_stride);
+                    S::store_f32(to, sink.totals[t]);
+                }
             }
         }
     }
@@ -163,7 +179,7 @@ pub(crate) unsafe fn gemv_float<S: Simd, L: FloatLanes>(args: &Gemv) {
                 let w = L::load::<S>(weights.add(column * LANES * L::BYTES));
                 total = S::fma(w, S::splat_f32(*args.floats.add(column)), total);
             }
-            S::store_f32(args.out.add(group * LANES), total);
+            S::store_f32(args.out.add(group * args.group_stride), total);
         }
     }
 }

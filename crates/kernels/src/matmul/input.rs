@@ -5,6 +5,8 @@
 //! which is the order in which the products read them. All tokens of a batch of few are one tile, padded to a number
 //! of tokens that the products know.
 
+use std::ops::Range;
+
 use crate::cpu;
 use crate::matmul::{dispatch, with_floats};
 use crate::simd::{Simd, per_tier};
@@ -12,6 +14,9 @@ use crate::team::{Shareable, Team};
 
 /// Values that share an activation scale.
 pub(crate) const BLOCK: usize = 32;
+
+/// Blocks that a thread rounds at a time where tokens are few.
+const BLOCKS_PER_CHUNK: usize = 16;
 
 /// Which forms of the activations the products of a phase read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,6 +48,8 @@ pub struct Input {
     most: usize,
     /// `[token][column]`; empty until products with float weights want it.
     pub(crate) floats: Vec<f32>,
+    /// The same of a few tokens, before they are rounded.
+    few: Vec<f32>,
     /// `[tile][block][token of the tile][32]`, values in -127..=127.
     pub(crate) q: Vec<i8>,
     /// `[tile][block][token of the tile]`: value = scale * q.
@@ -84,6 +91,7 @@ impl Input {
             keep: Keep::Both,
             most: max_tokens * max_columns,
             floats: Vec::new(),
+            few: vec![0.0; max_tokens.min(dispatch::MOST_FEW) * max_columns],
             q: vec![0; blocks * BLOCK],
             scale: vec![0.0; blocks],
             whole: Sums::new(blocks),
@@ -125,9 +133,10 @@ impl Input {
         }
         let few = dispatch::few(cpu::tier(), tokens);
         let tile = few.unwrap_or_else(|| dispatch::tile_tokens(cpu::tier()));
+        let blocks = columns / BLOCK;
         let rounded = Rounded {
             tokens,
-            blocks: columns / BLOCK,
+            blocks,
             few,
             tile,
             q: Shareable(self.q.as_mut_ptr()),
@@ -135,28 +144,48 @@ impl Input {
             whole: self.whole.pointers(),
             halves: self.halves.pointers(),
         };
-        let floats = Shareable(self.floats.as_mut_ptr());
-        let row = |token: usize| {
-            if keep.floats() {
-                // SAFETY: the room was checked above, and each token has its own row.
-                let row =
-                    unsafe { std::slice::from_raw_parts_mut(floats.pointer().add(token * columns), columns) };
-                make(token, row);
-                if keep.ints() {
-                    rounded.put(token, row);
+        let apart = few.is_some() && tokens > 1;
+        let rows = if keep.floats() { &mut self.floats } else { &mut self.few };
+        let rows = Shareable(rows.as_mut_ptr());
+        // SAFETY: there is room for all tokens of a batch in `floats`, checked above, and of a few in `few`; each token has its
+        // own row, which is written before it is read.
+        let row = |token: usize| unsafe {
+            std::slice::from_raw_parts_mut(rows.pointer().add(token * columns), columns)
+        };
+        let of_token = |token: usize| {
+            if keep.floats() || apart {
+                make(token, row(token));
+                if keep.ints() && !apart {
+                    rounded.put(token, row(token), 0..blocks);
                 }
             } else {
                 with_floats(columns, |row| {
                     make(token, row);
-                    rounded.put(token, row);
+                    rounded.put(token, row, 0..blocks);
                 });
             }
         };
-        // A tile's tokens lie side by side: two threads in one would wait for each other's cache lines.
+        // A tile's tokens lie side by side, block by block: two threads that rounded one each would wait for each other's
+        // cache lines. Of many tokens a thread takes whole tiles; of a few it makes whole rows, then rounds whole blocks.
         let per_chunk = if few.is_some() { 1 } else { tile };
         team.run(tokens.div_ceil(per_chunk), &|chunk| {
-            (chunk * per_chunk..tokens.min((chunk + 1) * per_chunk)).for_each(&row);
+            (chunk * per_chunk..tokens.min((chunk + 1) * per_chunk)).for_each(of_token);
         });
+        if apart && keep.ints() {
+            team.run(blocks.div_ceil(BLOCKS_PER_CHUNK), &|chunk| {
+                let first = chunk * BLOCKS_PER_CHUNK;
+                let range = first..blocks.min(first + BLOCKS_PER_CHUNK);
+                (0..tokens).for_each(|token| rounded.put(token, row(token), range.clone()));
+            });
+        }
+    }
+
+    /// Bytes of all buffers, but for the rows of floats that only products with float weights read: they are made when
+    /// first one comes.
+    pub fn bytes(&self) -> usize {
+        let sums = [&self.whole, &self.halves].map(|sums| sums.ints.len() + sums.floats.len());
+        let words = self.few.len() + self.scale.len() + sums.iter().sum::<usize>();
+        self.q.len() + words * size_of::<f32>()
     }
 
     /// Rows held.
@@ -193,19 +222,20 @@ struct Rounded {
 }
 
 impl Rounded {
-    /// Rounds the row of `token` to its place.
-    fn put(&self, token: usize, row: &[f32]) {
+    /// Rounds these blocks of the row of `token` to their places.
+    fn put(&self, token: usize, row: &[f32], blocks: Range<usize>) {
         let (first, within) = (token / self.tile * self.tile, token % self.tile);
         let in_tile = self.few.unwrap_or(self.tile.min(self.tokens - first));
         // The block of this token within its tile: `[block][token]`, after all blocks of earlier tiles.
-        let start = first * self.blocks + within;
-        let start_of_halves = 2 * first * self.blocks + within;
+        let start = first * self.blocks + blocks.start * in_tile + within;
+        let start_of_halves = 2 * (start - within) + within;
+        let row = &row[blocks.start * BLOCK..blocks.end * BLOCK];
         // SAFETY: `start + block * in_tile < tokens * blocks` (with the tokens of padding), for which there is room;
-        // each token writes its own blocks; the tier is the detected one.
+        // each token writes its own blocks, each by one thread; the tier is the detected one.
         unsafe {
             quantize(&Row {
                 x: row.as_ptr(),
-                blocks: self.blocks,
+                blocks: blocks.len(),
                 stride: in_tile,
                 q: self.q.pointer().add(start * BLOCK),
                 scale: self.scale.pointer().add(start),

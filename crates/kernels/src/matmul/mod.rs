@@ -165,40 +165,60 @@ fn start(product: &Product<'_>) -> *mut f32 {
     unsafe { (&raw const product.out).cast::<*mut [f32]>().read().cast() }
 }
 
-/// `padded` tokens are computed, as many as the input has are put.
+/// `padded` tokens are computed, as many as the input has are kept.
 fn few_tokens(product: &Product<'_>, kernels: &Kernels, padded: usize, first: usize, groups: usize) {
-    let Matrix { format, columns, data, .. } = product.matrix;
+    let Matrix { format, rows, columns, data } = product.matrix;
     let input = product.input;
-    let halves = matches!(kernels.many, Many::Panels(Panels { halves: true, .. }));
+    let (halves, bias) = match kernels.many {
+        Many::Panels(panels) => (panels.halves, panels.bias),
+        Many::Floats { .. } => (false, None),
+    };
     let sums = input.sums(halves);
     let group_bytes = LANES * format.row_bytes(columns);
-    const BATCH: usize = 8;
-    let mut lanes = [0.0; BATCH * dispatch::MOST_FEW * LANES];
-    let mut done = 0;
-    while done < groups {
-        let batch = BATCH.min(groups - done);
+    let compute = |first: usize, groups: usize, start: *const i32, out: *mut f32, token_stride: usize| {
         let args = Gemv {
-            weights: data[(first + done) * group_bytes..].as_ptr(),
+            weights: data[first * group_bytes..].as_ptr(),
             group_bytes,
             block_bytes: LANES * format.bytes,
             blocks: columns / format.values,
             q: input.q.as_ptr(),
             scale: input.scale.as_ptr(),
-            sums: sums.ints.as_ptr(),
+            start,
             float_sums: sums.floats.as_ptr(),
             floats: input.floats.as_ptr(),
-            out: lanes.as_mut_ptr(),
-            groups: batch,
+            out,
+            group_stride: LANES,
+            token_stride,
+            groups,
+            tokens: input.tokens(),
         };
-        // SAFETY: `check` saw that data and input fit the shape; the kernels are those of the detected tier.
+        // SAFETY: `check` saw that data, input and outputs fit the shape; the kernels are those of the detected tier.
         unsafe { (kernels.gemv)(&args, padded) };
-        for (at, lanes) in lanes.chunks_exact(padded * LANES).take(batch).enumerate() {
-            for (token, lanes) in lanes.chunks_exact(LANES).take(input.tokens()).enumerate() {
-                put(product, first + done + at, token, lanes);
+    };
+    let steps = columns.div_ceil(BLOCK) * if halves { 2 } else { 1 };
+    let starts = if bias.is_some() { (steps + 2) * padded } else { 0 };
+    with_scratch(starts * size_of::<i32>(), |scratch| {
+        let starts = scratch.cast::<i32>();
+        if let Some(shift) = bias {
+            for (at, sum) in sums.ints[..(steps + 2) * padded].iter().enumerate() {
+                // SAFETY: the scratch has room for so many, and is aligned.
+                unsafe { starts.add(at).write(sum << shift) };
             }
         }
-        done += batch;
-    }
+        // Groups that have all their rows are written to their places, which no other chunk writes.
+        let whole = groups.min((rows / LANES).saturating_sub(first));
+        if whole > 0 {
+            // SAFETY: a chunk's first row lies within the first token's outputs.
+            compute(first, whole, starts, unsafe { start(product).add(first * LANES) }, product.stride);
+        }
+        if whole < groups {
+            let mut lanes = [0.0; dispatch::MOST_FEW * LANES];
+            compute(first + whole, 1, starts, lanes.as_mut_ptr(), LANES);
+            for (token, lanes) in lanes.chunks_exact(LANES).take(input.tokens()).enumerate() {
+                put(product, first + whole, token, lanes);
+            }
+        }
+    });
 }
 
 fn many_tokens(product: &Product<'_>, panels: &Panels, first: usize, groups: usize) {

@@ -18,6 +18,7 @@ use std::ops::{Deref, Range};
 use tile::{MOST_ROWS, RowPointers, SPAN_PAGES, Tile, pages_of_tile};
 
 use crate::cpu::{self, Tier};
+use crate::matmul::dispatch::MOST_FEW;
 use crate::simd::LANES;
 use crate::team::{Shareable, Team};
 
@@ -75,7 +76,7 @@ impl AttentionScratch {
 
 /// Up to so many tokens, spans of the cache are computed by different workers; with more there are tokens enough
 /// to share out.
-const FEW: usize = 8;
+const FEW: usize = MOST_FEW;
 
 /// Writes the attention of all tokens and heads to `out`, `[token][head][head_dim]`.
 ///
