@@ -33,6 +33,15 @@ pub enum Error {
         path: PathBuf,
     },
 
+    /// The system could not read a part of a mapped file.
+    #[error(
+        "a part of {} cannot be read any more: its device fails, or the file was cut short; start again once it is whole", path.display()
+    )]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+    },
+
     /// A folder, a device or a pipe was given.
     #[error("{} is not a regular file; give the path of a .gguf file", path.display())]
     NotAFile {

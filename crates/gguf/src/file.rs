@@ -2,19 +2,19 @@
 
 use crate::direct::FileState;
 use crate::parts::{self, PartName};
-use crate::{Error, Header, Metadata, TensorInfo, parse};
-use memmap2::Mmap;
+use crate::{Error, Header, Map, Metadata, TensorInfo, parse};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 /// A model file that has been opened, mapped and checked.
 ///
 /// Tensor data is read from disk when it is first touched. The files must not be changed while they are open:
-/// a file that another program cuts short makes the system end this one when the lost bytes are touched.
+/// a file that another program cuts short makes the system end this one when the lost bytes are touched, unless it is
+/// [guarded](File::guard).
 #[derive(Debug)]
 pub struct File {
     paths: Vec<PathBuf>,
-    maps: Vec<Mmap>,
+    maps: Vec<Map>,
     opened: Vec<(std::fs::File, FileState)>,
     version: u32,
     alignment: u32,
@@ -124,12 +124,32 @@ impl File {
         self.opened.iter().zip(&self.paths).try_for_each(|((file, state), path)| state.check(file, path))
     }
 
+    /// From now on tensor data that cannot be read, from a device that fails say, is zeros instead of the end of the program,
+    /// and [`File::losses`] grows.
+    pub fn guard(&mut self) {
+        self.maps.iter_mut().for_each(Map::guard);
+    }
+
+    /// What of the tensor data was touched and could not be read since [`File::guard`], in pages.
+    pub fn losses(&self) -> usize {
+        self.maps.iter().map(Map::losses).sum()
+    }
+
+    /// The file that has zeros in the place of such data, if one has.
+    pub fn damaged(&self) -> Option<&Path> {
+        self.maps.iter().position(Map::is_damaged).map(|part| self.paths[part].as_path())
+    }
+
+    /// Has data that could not be read be read again.
+    pub fn restore(&self) {
+        self.maps.iter().for_each(Map::restore);
+    }
+
     /// Tells the system that the data will be read once from front to back, so that it reads ahead.
     pub fn advise_sequential(&self) {
         #[cfg(unix)]
         for map in &self.maps {
-            // A hint: a system that refuses it reads correctly all the same.
-            let _ = map.advise(memmap2::Advice::Sequential);
+            map.advise(memmap2::Advice::Sequential);
         }
     }
 }
@@ -137,7 +157,7 @@ impl File {
 /// One file, mapped and parsed.
 struct Part {
     path: PathBuf,
-    map: Mmap,
+    map: Map,
     opened: (std::fs::File, FileState),
     header: Header,
 }
@@ -151,10 +171,8 @@ impl Part {
             return Err(Error::NotAFile { path: path.to_path_buf() });
         }
         let file = std::fs::File::open(path).map_err(io("open"))?;
-        // SAFETY: the map is read-only and lives as long as `Part`. Rust asks that nobody changes the bytes
-        // meanwhile; no program can enforce that, and `File`'s documentation hands the duty on. All reads of the
-        // header copy what they check, so a change can falsify tensor data but not break a bound.
-        let map = unsafe { Mmap::map(&file) }.map_err(io("map"))?;
+        // All reads of the header copy what they check, so a change can falsify tensor data but not break a bound.
+        let map = Map::of(&file).map_err(io("map"))?;
         let header = parse(&map).map_err(|error| error.in_file(path))?;
         let state = FileState::of(&file).map_err(io("look at"))?;
         Ok(Part { path: path.to_path_buf(), map, opened: (file, state), header })

@@ -115,6 +115,7 @@ impl Model {
         }
         workspace.tokens = 0;
         workspace.segments.clear();
+        workspace.losses = self.begin_reading();
         for (cache, text) in caches.iter().zip(texts) {
             workspace.reserve_scratch(config, cache.capacity());
             self.embed_one(team, workspace, cache, text);
@@ -170,7 +171,7 @@ impl Model {
     /// a batch that is given up before is as if it had never begun.
     ///
     /// # Errors
-    /// [`Error::File`], [`Error::OutOfMemory`] where weights are streamed and cannot be read: the batch is to be given up.
+    /// [`Error::File`] where weights cannot be read, [`Error::OutOfMemory`] where they are streamed: the batch is to be given up.
     ///
     /// # Panics
     /// If `range` exceeds the model's layers, `first_wanted` the batch, or the caches are others than for `embed`.
@@ -201,7 +202,7 @@ impl Model {
                 self.feed_forward(team, workspace, &weights, rows)?;
             }
         }
-        Ok(())
+        self.check_read(workspace.losses)
     }
 
     /// The residual stream of the batch's tokens in `rows` after the output norm, `[row][width]`, once all layers have run
@@ -221,7 +222,7 @@ impl Model {
     /// The logits of the batch's tokens in `rows`, `[row][vocabulary]`, once all layers have run.
     ///
     /// # Errors
-    /// [`Error::OutOfMemory`] if there is no room for so many rows.
+    /// [`Error::OutOfMemory`] if there is no room for so many rows, [`Error::File`] if the weights cannot be read any more.
     ///
     /// # Panics
     /// If `rows` exceeds the batch.
@@ -233,7 +234,8 @@ impl Model {
     ) -> Result<&'a mut [f32], Error> {
         let config = &self.config;
         workspace.reserve_logits(rows.len())?;
-        let Workspace { stream, input, logits, .. } = workspace;
+        let Workspace { stream, input, logits, losses, .. } = workspace;
+        let losses = *losses;
         let logits = &mut logits[..rows.len() * config.vocabulary];
         if rows.is_empty() {
             return Ok(logits);
@@ -242,6 +244,7 @@ impl Model {
         let output = &self.weights.output;
         set_normalised(team, config, input, stream, &self.weights.output_norm, keep([&output.matrix]));
         multiply(team, &mut [product(self.matrix(&output.matrix), input, logits)]);
+        self.check_read(losses)?;
         if let Some(bias) = &output.bias {
             add_to_rows(team, logits, bias);
         }

@@ -9,10 +9,11 @@
 mod build;
 
 use std::fs::File;
+use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
-use gguf::{AtomicFile, DirectFile, PieceWriter};
+use gguf::{AtomicFile, DirectFile, Map, PieceWriter};
 use memmap2::{Mmap, MmapMut};
 
 use crate::error::Error;
@@ -44,10 +45,28 @@ pub enum Residence {
     Memory,
 }
 
+/// The bytes of a copy.
+#[derive(Debug)]
+enum Bytes {
+    Mapped(Map),
+    Memory(Mmap),
+}
+
+impl Deref for Bytes {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Bytes::Mapped(map) => map,
+            Bytes::Memory(map) => map,
+        }
+    }
+}
+
 /// The mapped copy.
 #[derive(Debug)]
 pub(crate) struct Interleaved {
-    map: Mmap,
+    bytes: Bytes,
     start: usize,
     residence: Residence,
 }
@@ -96,7 +115,11 @@ impl Interleaved {
     fn cached(path: &Path, plan: &Plan, key: u128) -> Option<Interleaved> {
         let map = map(&File::open(path).ok()?)?;
         let whole = map.len() == HEADER_BYTES + plan.bytes() && map[..HEADER_BYTES] == header(plan, key);
-        whole.then(|| Interleaved { map, start: HEADER_BYTES, residence: Residence::Cached(path.to_owned()) })
+        whole.then(|| Interleaved {
+            bytes: Bytes::Mapped(map),
+            start: HEADER_BYTES,
+            residence: Residence::Cached(path.to_owned()),
+        })
     }
 
     /// A file that has lost its name as soon as it is open. Systems on which open files keep theirs get none.
@@ -111,7 +134,7 @@ impl Interleaved {
         })
         .ok()?;
         let map = map(&writer.finish().ok()?).filter(|map| map.len() == plan.bytes())?;
-        Some(Interleaved { map, start: 0, residence: Residence::Temporary })
+        Some(Interleaved { bytes: Bytes::Mapped(map), start: 0, residence: Residence::Temporary })
     }
 
     fn in_memory(plan: &Plan, build: Build<'_>) -> Result<Interleaved, Error> {
@@ -125,7 +148,7 @@ impl Interleaved {
             Ok(())
         })?;
         Ok(Interleaved {
-            map: map.make_read_only().map_err(lacking)?,
+            bytes: Bytes::Memory(map.make_read_only().map_err(lacking)?),
             start: 0,
             residence: Residence::Memory,
         })
@@ -133,7 +156,22 @@ impl Interleaved {
 
     /// The matrices, as the plan laid them out.
     pub(crate) fn bytes(&self) -> &[u8] {
-        &self.map[self.start..]
+        &self.bytes[self.start..]
+    }
+
+    /// The map, unless the copy is in memory.
+    pub(crate) fn map(&self) -> Option<&Map> {
+        match &self.bytes {
+            Bytes::Mapped(map) => Some(map),
+            Bytes::Memory(_) => None,
+        }
+    }
+
+    /// From now on matrices that cannot be read are zeros, and the map counts them.
+    pub(crate) fn guard(&mut self) {
+        if let Bytes::Mapped(map) = &mut self.bytes {
+            map.guard();
+        }
     }
 
     /// The copy's file, to be read past the page cache, and where in it the matrices start.
@@ -155,13 +193,11 @@ impl Interleaved {
 /// Hands the copy to a writer, piece by piece in order.
 type Build<'a> = &'a dyn Fn(&mut dyn FnMut(&[u8]) -> Result<(), gguf::Error>) -> Result<(), gguf::Error>;
 
-fn map(file: &File) -> Option<Mmap> {
-    // SAFETY: the map is read-only. Rust asks that nobody changes the bytes meanwhile; a copy is written under
-    // another name and never touched again once it has its own, and the bytes are numbers, which no value breaks.
-    let map = unsafe { Mmap::map(file) }.ok()?;
+fn map(file: &File) -> Option<Map> {
+    let map = Map::of(file).ok()?;
     // Large pages where the system has them: if it has not, nothing is lost but speed.
     #[cfg(target_os = "linux")]
-    let _ = map.advise(memmap2::Advice::HugePage);
+    map.advise(memmap2::Advice::HugePage);
     Some(map)
 }
 

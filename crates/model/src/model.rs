@@ -67,13 +67,16 @@ impl Model {
     ///
     /// # Errors
     /// As [`Model::open`].
-    pub fn from_file(file: gguf::File, options: &Options<'_>) -> Result<Model, Error> {
+    pub fn from_file(mut file: gguf::File, options: &Options<'_>) -> Result<Model, Error> {
         let config = arch::configure(file.metadata())?;
         let (weights, plan) = Weights::find(&file, &config)?;
         let tokenizer = Tokenizer::from_metadata(file.metadata())?;
         let chat_template = ChatTemplate::from_metadata(file.metadata())?;
         let identity = interleaved::content(&file);
-        let interleaved = Interleaved::open(&file, &plan, identity, options)?;
+        let mut interleaved = Interleaved::open(&file, &plan, identity, options)?;
+        // Not before the copy is made: what could not be read must not get into it.
+        file.guard();
+        interleaved.guard();
         let streamer = RwLock::new(None);
         Ok(Model { config, tokenizer, chat_template, weights, interleaved, file, identity, streamer })
     }
@@ -163,6 +166,33 @@ impl Model {
 
     pub(crate) fn streamer(&self) -> Option<Arc<Streamer>> {
         self.streamer.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Has weights that could not be read be read again, and returns what [`Model::check_read`] compares with.
+    pub(crate) fn begin_reading(&self) -> usize {
+        self.file.restore();
+        self.interleaved.map().into_iter().for_each(gguf::Map::restore);
+        self.losses()
+    }
+
+    /// Checks that all weights that were read since [`Model::begin_reading`] returned `before` were there to be read.
+    ///
+    /// # Errors
+    /// [`Error::File`].
+    pub(crate) fn check_read(&self, before: usize) -> Result<(), Error> {
+        if self.losses() == before {
+            return Ok(());
+        }
+        let of_copy = || match self.residence() {
+            Residence::Cached(path) => path.clone(),
+            Residence::Temporary | Residence::Memory => std::env::temp_dir(),
+        };
+        let path = self.file.damaged().map_or_else(of_copy, Path::to_owned);
+        Err(gguf::Error::Unreadable { path }.into())
+    }
+
+    fn losses(&self) -> usize {
+        self.file.losses() + self.interleaved.map().map_or(0, gguf::Map::losses)
     }
 
     /// All weights, as they are mapped.

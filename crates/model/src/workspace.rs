@@ -36,6 +36,8 @@ pub struct Workspace {
     pub(crate) tokens: usize,
     /// The texts that they belong to.
     pub(crate) segments: ArrayVec<Segment, MOST_SEGMENTS>,
+    /// What could not be read of the weights when the batch began.
+    pub(crate) losses: usize,
     /// The residual stream, `[token][width]`.
     pub(crate) stream: Vec<f32>,
     /// What a block reads (normalised) and yields, `[token][width]`.
@@ -107,6 +109,7 @@ impl Workspace {
             shape,
             tokens: 0,
             segments: ArrayVec::new(),
+            losses: 0,
             stream: buffer(shape.width),
             branch: buffer(shape.width),
             query: buffer(shape.query),

@@ -171,6 +171,39 @@ fn files_that_are_cut_short_or_changed_are_an_error_and_the_cache_is_as_it_was()
     }
 }
 
+#[cfg(unix)]
+#[test]
+fn mapped_weights_that_cannot_be_read_are_an_error_and_the_cache_is_as_it_was() {
+    for streamed in [false, true] {
+        let (folder, model) = open("llama");
+        let expected = answer(&model, 1, TOKENS);
+        let text = tokens(&model.config, TOKENS);
+        let team = Team::new(2);
+        let mut workspace = Workspace::new(&model.config, TOKENS);
+        let mut cache = KvCache::new(&model.config, TOKENS, KvType::F16).unwrap();
+        if streamed {
+            model.keep(Resident::Layers(1)).unwrap();
+        }
+        let (begun, rest) = text.split_at(5);
+        model.forward(&team, &mut workspace, &mut cache, begun, Logits::None).unwrap();
+        let path = copy(&folder);
+        let (about, whole) = (fs::metadata(&path).unwrap(), fs::read(&path).unwrap());
+        let file = || File::options().write(true).open(&path).unwrap();
+        file().set_len(4096).unwrap();
+        // Streamed layers are found changed before anything is read, mapped ones when they are.
+        let says = if streamed { "changed while" } else { "cannot be read any more" };
+        for _ in 0..2 {
+            let error = model.forward(&team, &mut workspace, &mut cache, rest, Logits::All).unwrap_err();
+            assert!(error.to_string().contains(says), "{error}");
+            assert_eq!(cache.len(), begun.len());
+        }
+        fs::write(&path, &whole).unwrap();
+        file().set_modified(about.modified().unwrap()).unwrap();
+        let got = model.forward(&team, &mut workspace, &mut cache, rest, Logits::All).unwrap();
+        assert!(*got == expected[begun.len() * model.config.vocabulary..]);
+    }
+}
+
 #[test]
 fn without_a_copy_on_disk_nothing_can_be_streamed() {
     let folder = tempfile::tempdir().unwrap();
