@@ -1,37 +1,31 @@
 //! Formats with one scale a block, stored as a half or a power of two; some with a minimum.
 
 use kernels::Codes;
-use kernels::trials::{CANDIDATES, Candidates, levels, sums};
+use kernels::trials::{Candidates, levels, settle, sums};
 
-use super::group::{Minimum, settle, starts};
+use super::group::best;
 use super::{Block, Search};
 
 /// The codes of a block.
-pub(super) fn fit(block: &Block, search: Search) -> Codes {
-    let (grid, values, weights) = (block.grid, &block.values[..block.count], &block.weights[..block.count]);
-    let minimum = Minimum::from(grid.minimums);
-    let rounds = match search {
+pub(super) fn fit(block: &Block) -> Codes {
+    let (searcher, group) = (block.searcher, block.group(0));
+    let rounds = match searcher.search {
         Search::Fast => 2,
         Search::Thorough => 5,
     };
-    let mut best = (f32::INFINITY, 0.0, 0.0);
-    for start in starts(grid.levels, values, minimum, search) {
-        let (found, _) = settle(grid.levels, values, weights, start, minimum, rounds);
+    let mut least = (f32::INFINITY, 0.0, 0.0);
+    for start in searcher.starts.of(group.values) {
+        let found = settle(&searcher.nearest, searcher.minimum, group, &start, rounds).at;
         // What a file can hold is a little off: tried once more as it is.
-        let mut stored = Candidates::default();
-        for lane in 0..CANDIDATES {
-            stored.scale[lane] = block.stored(found.at.scale[lane]);
-            stored.min[lane] = block.stored_min(found.at.min[lane]);
-        }
-        let errors = sums(grid.levels, values, weights, &stored).error;
-        for (lane, error) in errors.into_iter().enumerate() {
-            if error < best.0 {
-                best = (error, stored.scale[lane], stored.min[lane]);
-            }
+        let stored = Candidates { scale: block.stored(&found.scale), min: block.stored_min(&found.min) };
+        let error = sums(&searcher.nearest, searcher.minimum, group, &stored).error;
+        let lane = best(&error);
+        if error[lane] < least.0 {
+            least = (error[lane], stored.scale[lane], stored.min[lane]);
         }
     }
-    let (_, d, dmin) = best;
+    let (_, d, dmin) = least;
     let mut codes = Codes { d: d * block.unit, dmin: dmin * block.unit, ..Codes::ZERO };
-    levels(grid.levels, values, d, dmin, &mut codes.q[..block.count]);
+    levels(&searcher.nearest, group.values, d, dmin, &mut codes.q[..group.values.len()]);
     codes
 }

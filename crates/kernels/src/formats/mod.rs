@@ -38,6 +38,8 @@ mod tq2_0;
 mod tests;
 
 pub use codes::{Codes, Grid, Levels, Minimums, Scales};
+#[cfg(test)]
+pub(crate) use rounding::stored;
 pub(crate) use lanes::{FloatLanes, Lanes, Sink, bias_shift};
 
 use crate::cpu::Tier;
