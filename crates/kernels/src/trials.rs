@@ -139,20 +139,18 @@ pub fn as_halves(values: &PerCandidate) -> PerCandidate {
     halves
 }
 
-/// Smallest and largest value; the ends of `f32` the other way round for no values.
+/// Smallest and largest value, NaN left out; the ends of `f32` the other way round for no values.
 pub fn range(values: &[f32]) -> (f32, f32) {
-    let lower = |a: f32, b: f32| if b < a { b } else { a };
-    let higher = |a: f32, b: f32| if b > a { b } else { a };
-    // Eight side by side, for a single one would wait for itself at each step.
-    let (mut low, mut high) = ([f32::INFINITY; 8], [f32::NEG_INFINITY; 8]);
-    let (chunks, rest) = values.as_chunks::<8>();
-    for chunk in chunks {
-        for i in 0..8 {
-            (low[i], high[i]) = (lower(low[i], chunk[i]), higher(high[i], chunk[i]));
-        }
+    let (vectors, rest) = values.as_chunks();
+    let mut ends = (f32::INFINITY, f32::NEG_INFINITY);
+    if !vectors.is_empty() {
+        // SAFETY: whole vectors.
+        unsafe { ends_of(vectors, &mut ends) }
     }
-    let low = low.iter().chain(rest).copied().fold(f32::INFINITY, lower);
-    (low, high.iter().chain(rest).copied().fold(f32::NEG_INFINITY, higher))
+    for &x in rest {
+        ends = (if x < ends.0 { x } else { ends.0 }, if x > ends.1 { x } else { ends.1 });
+    }
+    ends
 }
 
 /// `1 / scale`, and 0 for 0, so that all values get the level nearest to 0.
@@ -431,6 +429,32 @@ unsafe fn pass<S: Simd, const MINIMUMS: bool>(
             S::store_f32(sums.r.as_mut_ptr(), r);
             S::store_f32(sums.l.as_mut_ptr(), l);
         }
+    }
+}
+
+per_tier! {
+    /// [`find_ends`] on this process' tier.
+    ///
+    /// # Safety
+    /// As for [`find_ends`], but for the tier.
+    fn ends_of(vectors: &[PerCandidate], ends: &mut (f32, f32)) = find_ends
+}
+
+/// # Safety
+/// The caller is compiled for the tier of `S`.
+#[inline(always)]
+unsafe fn find_ends<S: Simd>(vectors: &[PerCandidate], ends: &mut (f32, f32)) {
+    // SAFETY: whole vectors.
+    unsafe {
+        // The smallest is the largest of the negatives. Of two, the second is kept where the first is NaN.
+        let mut high = S::splat_f32(f32::NEG_INFINITY);
+        let (mut minus_low, sign) = (high, S::splat(1 << 31));
+        for vector in vectors {
+            let x = S::load_f32(vector.as_ptr());
+            let minus = S::bits_to_f32(S::xor(S::f32_bits(x), sign));
+            (high, minus_low) = (S::max(x, high), S::max(minus, minus_low));
+        }
+        *ends = (-S::max_lane(minus_low), S::max_lane(high));
     }
 }
 

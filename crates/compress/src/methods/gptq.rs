@@ -6,7 +6,7 @@
 //! searched when its turn comes, for the targets as they then are, weighted by `D`.
 
 use faer::Accum;
-use kernels::{Format, Grid};
+use kernels::{Codes, Format, Grid};
 use rayon::prelude::*;
 
 use crate::float::{multiply, view, view_mut};
@@ -91,12 +91,12 @@ impl Panel<'_> {
         bytes: &mut [u8],
     ) {
         let (columns, size) = (self.factor.columns, self.format.values);
-        let mut searcher = Searcher::new(self.format, self.search);
+        let (mut searcher, mut codes) = (Searcher::new(self.format, self.search), Codes::ZERO);
         for (block, bytes) in bytes.chunks_exact_mut(self.format.bytes).enumerate() {
             let start = block * size;
             let at = self.first + start;
             let pivots = &self.factor.pivots[at..at + size];
-            let mut codes = searcher.fit(&targets[start..start + size], pivots);
+            searcher.fit(&targets[start..start + size], pivots, &mut codes);
             for i in 0..size {
                 let k = start + i;
                 let target = targets[k];

@@ -125,13 +125,14 @@ struct Rows<'a> {
     searcher: Option<Searcher>,
     /// Of the block at hand.
     importance: [f32; MOST],
+    codes: Codes,
 }
 
 impl<'a> Rows<'a> {
     fn new(rounding: &'a Rounding<'a>) -> Rows<'a> {
         let Rounding { format, search, .. } = *rounding;
         let searcher = (!format.is_float()).then(|| Searcher::new(format, search));
-        Rows { rounding, searcher, importance: [1.0; MOST] }
+        Rows { rounding, searcher, importance: [1.0; MOST], codes: Codes::ZERO }
     }
 
     /// See [`Rounding::row`].
@@ -158,7 +159,8 @@ impl<'a> Rows<'a> {
             if by_magnitude {
                 weights(values, storage);
             }
-            format.encode(&searcher.fit(values, storage), block);
+            searcher.fit(values, storage, &mut self.codes);
+            format.encode(&self.codes, block);
         }
     }
 }
@@ -190,7 +192,9 @@ fn sum(values: &[f32], term: impl Fn(f32) -> f32) -> f32 {
 /// # Panics
 /// If the format has no grid, or there are not `format.values` values and importances.
 pub fn fit(format: &'static Format, values: &[f32], importance: &[f32], search: Search) -> Codes {
-    Searcher::new(format, search).fit(values, importance)
+    let mut codes = Codes::ZERO;
+    Searcher::new(format, search).fit(values, importance, &mut codes);
+    codes
 }
 
 /// What searches in one block after another share.
@@ -222,43 +226,27 @@ impl Searcher {
         }
     }
 
-    /// See [`fit`].
+    /// See [`fit`]; what `codes` held before is of no effect.
     ///
     /// # Panics
     /// If there are not `format.values` values and importances.
-    pub(crate) fn fit(&mut self, values: &[f32], importance: &[f32]) -> Codes {
+    pub(crate) fn fit(&mut self, values: &[f32], importance: &[f32], codes: &mut Codes) {
         assert_eq!(importance.len(), values.len(), "values and their importance");
         let Some(plain) = self.format.round(values) else { unreachable!("formats with a grid can be written") };
         let grid = self.grid;
-        let Some(block) = Block::new(self, values, importance) else { return plain };
-        let found = match grid.scales {
-            Scales::Half | Scales::PowerOfTwo => single::fit(&block),
-            Scales::Integer { .. } => two_level::fit(&block),
+        let Some(block) = Block::new(self, values, importance) else {
+            *codes = plain;
+            return;
         };
+        match grid.scales {
+            Scales::Half | Scales::PowerOfTwo => single::fit(&block, codes),
+            Scales::Integer { .. } => two_level::fit(&block, codes),
+        }
         // The comparison is made in the same way that a reader sees the values, not by the sums of the search.
-        if error(grid, &found, values, importance) <= error(grid, &plain, values, importance) {
-            found
-        } else {
-            plain
+        if codes.error(grid, values, importance) > plain.error(grid, values, importance) {
+            *codes = plain;
         }
     }
-}
-
-/// The sum of `importance * (value - rounded)^2` over a block.
-pub fn error(grid: &Grid, codes: &Codes, values: &[f32], importance: &[f32]) -> f64 {
-    let mut sums = [0.0; 8];
-    let groups = values.chunks(grid.group).zip(importance.chunks(grid.group)).zip(codes.q.chunks(grid.group));
-    for (g, ((values, importance), q)) in groups.enumerate() {
-        let (scale, min) = (codes.scale_of(grid, g), codes.min_of(grid, g));
-        let chunks = values.as_chunks::<8>().0.iter().zip(importance.as_chunks::<8>().0);
-        for ((x, w), q) in chunks.zip(q.as_chunks::<8>().0) {
-            for i in 0..8 {
-                let off = f64::from(x[i] - (scale * f32::from(q[i]) - min));
-                sums[i] += f64::from(w[i]) * off * off;
-            }
-        }
-    }
-    sums.into_iter().sum()
 }
 
 /// A block made ready for the search: values of about 1, weights up to 1, so that squares neither overflow nor vanish.

@@ -6,8 +6,8 @@ use kernels::trials::{Candidates, levels, settle, sums};
 use super::group::best;
 use super::{Block, Search};
 
-/// The codes of a block.
-pub(super) fn fit(block: &Block) -> Codes {
+/// Finds the codes of a block.
+pub(super) fn fit(block: &Block, codes: &mut Codes) {
     let (searcher, group) = (block.searcher, block.group(0));
     let rounds = match searcher.search {
         Search::Fast => 2,
@@ -25,7 +25,6 @@ pub(super) fn fit(block: &Block) -> Codes {
         }
     }
     let (_, d, dmin) = least;
-    let mut codes = Codes { d: d * block.unit, dmin: dmin * block.unit, ..Codes::ZERO };
+    (codes.d, codes.dmin) = (d * block.unit, dmin * block.unit);
     levels(&searcher.nearest, group.values, d, dmin, &mut codes.q[..group.values.len()]);
-    codes
 }

@@ -9,36 +9,43 @@ use super::{Block, MOST_GROUPS, Search};
 /// Something of each group of a block.
 type PerGroup<T> = [T; MOST_GROUPS];
 
-/// A choice for the whole block.
+/// A choice for the whole block; integers as floats, for they are multiplied with floats.
 #[derive(Clone)]
 struct Choice {
     d: f32,
     dmin: f32,
-    scale: PerGroup<i32>,
-    min: PerGroup<i32>,
+    scale: PerGroup<f32>,
+    min: PerGroup<f32>,
     error: f32,
 }
 
 /// The integers that groups may choose from.
 #[derive(Clone, Copy)]
 struct Integers {
-    lowest: i32,
-    highest: i32,
+    lowest: f32,
+    highest: f32,
 }
 
 impl Integers {
-    /// The nearest to `x`.
-    fn nearest(self, x: f32) -> i32 {
-        self.clamp((x.clamp(-1000.0, 1000.0) + 1000.5) as i32 - 1000)
+    fn new(lowest: impl Into<f32>, highest: impl Into<f32>) -> Integers {
+        Integers { lowest: lowest.into(), highest: highest.into() }
     }
 
-    fn clamp(self, x: i32) -> i32 {
-        x.clamp(self.lowest, self.highest)
+    /// The nearest to `x`.
+    fn nearest(self, x: f32) -> f32 {
+        // At this size the last place of an `f32` is 1, so the sum is rounded.
+        const MAGIC: f32 = 12_582_912.0;
+        self.clamp(x) + MAGIC - MAGIC
+    }
+
+    fn clamp(self, x: f32) -> f32 {
+        let x = if x > self.lowest { x } else { self.lowest };
+        if x < self.highest { x } else { self.highest }
     }
 
     /// The one that reaches furthest.
-    fn furthest(self) -> i32 {
-        if self.lowest < 0 { self.lowest } else { self.highest }
+    fn furthest(self) -> f32 {
+        if self.lowest < 0.0 { self.lowest } else { self.highest }
     }
 }
 
@@ -49,15 +56,15 @@ struct Offer {
     mins: Option<Integers>,
 }
 
-/// The codes of a block.
-pub(super) fn fit(block: &Block) -> Codes {
+/// Finds the codes of a block.
+pub(super) fn fit(block: &Block, codes: &mut Codes) {
     let grid = block.searcher.grid;
     let Scales::Integer { lowest, highest } = grid.scales else { unreachable!("one scale a block") };
     let mins = match grid.minimums {
-        Minimums::Integer { highest } => Some(Integers { lowest: 0, highest: highest.into() }),
+        Minimums::Integer { highest } => Some(Integers::new(0.0, highest)),
         _ => None,
     };
-    let offer = Offer { scales: Integers { lowest: lowest.into(), highest: highest.into() }, mins };
+    let offer = Offer { scales: Integers::new(lowest, highest), mins };
     let (rounds, tried, refined) = match block.searcher.search {
         Search::Fast => (2, 1, 2),
         Search::Thorough => (4, 6, 4),
@@ -74,7 +81,9 @@ pub(super) fn fit(block: &Block) -> Codes {
             best = Some(choice);
         }
     }
-    best.map_or(Codes::ZERO, |choice| codes(block, &choice))
+    if let Some(choice) = best {
+        write(block, &choice, codes);
+    }
 }
 
 /// Pairs of `d` and `dmin` worth trying, the most promising first: those for which the groups' optima come nearest to
@@ -93,7 +102,7 @@ fn units(groups: &[Optimum], offer: &Offer, count: usize) -> Vec<(f32, f32)> {
     for (rank, &d) in scales.iter().enumerate() {
         let inverse = inverse(d);
         for (g, group) in groups.iter().enumerate() {
-            let scale = offer.scales.nearest(group.scale * inverse) as f32 * d;
+            let scale = offer.scales.nearest(group.scale * inverse) * d;
             (targets[g], weights[g]) = (min_for(group, scale), group.w);
         }
         let dmin = ladder(&targets[..count_of], &weights[..count_of], mins, count.div_ceil(2 + rank));
@@ -125,13 +134,13 @@ fn ladder(targets: &[f32], weights: &[f32], integers: Integers, count: usize) ->
     let nearest = Nearest::from(Levels::Range { lowest: integers.lowest as i8, highest: integers.highest as i8 });
     let furthest = integers.furthest();
     // A single unit is wanted where time is short; then it also need not be looked for far.
-    let steps = if count == 1 { CANDIDATES as i32 } else { furthest.abs() / 2 + 1 };
+    let steps = if count == 1 { CANDIDATES } else { furthest.abs() as usize / 2 + 1 };
     let mut found: Vec<(f32, f32)> = Vec::new();
     for first in (0..steps).step_by(CANDIDATES) {
         let mut start = Candidates::default();
         for (lane, scale) in start.scale.iter_mut().enumerate() {
-            let magnitude = (furthest.abs() - first - lane as i32).max(1);
-            *scale = peak / (magnitude * furthest.signum()) as f32;
+            let magnitude = (furthest.abs() - (first + lane) as f32).max(1.0);
+            *scale = peak / (magnitude * furthest.signum());
         }
         let fitted = settle(&nearest, Minimum::None, group, &start, 2);
         if count == 1 {
@@ -165,7 +174,7 @@ fn refine(block: &Block, groups: &[Optimum], offer: &Offer, d: f32, dmin: f32, r
         }
         (d, dmin) = next;
     }
-    best.unwrap_or(Choice { d, dmin, scale: [0; MOST_GROUPS], min: [0; MOST_GROUPS], error: f32::INFINITY })
+    best.unwrap_or(Choice { d, dmin, scale: [0.0; MOST_GROUPS], min: [0.0; MOST_GROUPS], error: f32::INFINITY })
 }
 
 /// The coefficients of the error as a quadratic function of `d` and `dmin`, with levels and integers kept.
@@ -198,20 +207,20 @@ impl Quadratic {
 /// The best integers of each group near its optimum, judged by its values rounded anew; the optima follow the levels.
 fn pick(block: &Block, groups: &mut [Optimum], offer: &Offer, d: f32, dmin: f32) -> (Choice, Quadratic) {
     let searcher = block.searcher;
-    let mut choice = Choice { d, dmin, scale: [0; MOST_GROUPS], min: [0; MOST_GROUPS], error: 0.0 };
+    let mut choice = Choice { d, dmin, scale: [0.0; MOST_GROUPS], min: [0.0; MOST_GROUPS], error: 0.0 };
     let mut quadratic = Quadratic::default();
     for (g, optimum) in groups.iter_mut().enumerate() {
         let near = neighbours(optimum, offer, d, dmin);
-        let mut candidates = Candidates::default();
-        for (lane, &(scale, min)) in near.iter().enumerate() {
-            candidates.scale[lane] = scale as f32 * d;
-            candidates.min[lane] = min as f32 * dmin;
+        let mut candidates = near;
+        for lane in 0..CANDIDATES {
+            candidates.scale[lane] *= d;
+            candidates.min[lane] *= dmin;
         }
         let sums = sums(&searcher.nearest, searcher.minimum, block.group(g), &candidates);
         let lane = best(&sums.error);
-        (choice.scale[g], choice.min[g]) = near[lane];
+        (choice.scale[g], choice.min[g]) = (near.scale[lane], near.min[lane]);
         choice.error += sums.error[lane];
-        let (k, n) = (f64::from(near[lane].0), f64::from(near[lane].1));
+        let (k, n) = (f64::from(near.scale[lane]), f64::from(near.min[lane]));
         quadratic.scale_scale += k * k * f64::from(sums.ll[lane]);
         quadratic.scale_min += k * n * f64::from(sums.l[lane]);
         quadratic.min_min += n * n * f64::from(optimum.w);
@@ -232,37 +241,36 @@ fn pick(block: &Block, groups: &mut [Optimum], offer: &Offer, d: f32, dmin: f32)
 }
 
 /// Integers near a group's optimum.
-fn neighbours(group: &Optimum, offer: &Offer, d: f32, dmin: f32) -> [(i32, i32); CANDIDATES] {
+fn neighbours(group: &Optimum, offer: &Offer, d: f32, dmin: f32) -> Candidates {
     let (at, per_dmin) = (group.scale * inverse(d), inverse(dmin));
-    let mut near = [(0, 0); CANDIDATES];
+    let mut near = Candidates::default();
     let Some(mins) = offer.mins else {
-        let first = offer.scales.nearest(at) - CANDIDATES as i32 / 2;
-        for (scale, near) in (first..).zip(&mut near) {
-            near.0 = offer.scales.clamp(scale);
+        let first = offer.scales.nearest(at) - (CANDIDATES / 2) as f32;
+        for lane in 0..CANDIDATES {
+            near.scale[lane] = offer.scales.clamp(first + lane as f32);
         }
         return near;
     };
     // Two scales on either side of the optimum; for each of them two minimums on either side of what is then best.
-    let first = offer.scales.nearest(at - 0.5) - 1;
-    for (scale, near) in (first..).zip(near.chunks_exact_mut(4)) {
-        let scale = offer.scales.clamp(scale);
-        let first = mins.nearest(min_for(group, scale as f32 * d) * per_dmin - 0.5) - 1;
-        for (min, near) in (first..).zip(near) {
-            *near = (scale, mins.clamp(min));
+    let first = offer.scales.nearest(at - 0.5) - 1.0;
+    for step in 0..4 {
+        let scale = offer.scales.clamp(first + step as f32);
+        let first = mins.nearest(min_for(group, scale * d) * per_dmin - 0.5) - 1.0;
+        for lane in 0..4 {
+            near.scale[4 * step + lane] = scale;
+            near.min[4 * step + lane] = mins.clamp(first + lane as f32);
         }
     }
     near
 }
 
-fn codes(block: &Block, choice: &Choice) -> Codes {
+/// Puts a choice into the codes of the block.
+fn write(block: &Block, choice: &Choice, codes: &mut Codes) {
     let searcher = block.searcher;
-    let mut codes = Codes { d: choice.d * block.unit, dmin: choice.dmin * block.unit, ..Codes::ZERO };
-    let mut q = codes.q.chunks_exact_mut(searcher.grid.group);
-    for g in 0..block.groups() {
+    (codes.d, codes.dmin) = (choice.d * block.unit, choice.dmin * block.unit);
+    for (g, q) in codes.q.chunks_exact_mut(searcher.grid.group).take(block.groups()).enumerate() {
         (codes.scale[g], codes.min[g]) = (choice.scale[g] as i8, choice.min[g] as u8);
-        let (scale, min) = (choice.scale[g] as f32 * choice.d, choice.min[g] as f32 * choice.dmin);
-        let Some(q) = q.next() else { break };
+        let (scale, min) = (choice.scale[g] * choice.d, choice.min[g] * choice.dmin);
         levels(&searcher.nearest, block.group(g).values, scale, min, q);
     }
-    codes
 }
