@@ -99,13 +99,7 @@ pub fn sums(levels: &Nearest, minimum: Minimum, group: Group, candidates: &Candi
 ///
 /// # Panics
 /// If there are not as many weights as values.
-pub fn settle(
-    levels: &Nearest,
-    minimum: Minimum,
-    group: Group,
-    start: &Candidates,
-    rounds: usize,
-) -> Fitted {
+pub fn settle(levels: &Nearest, minimum: Minimum, group: Group, start: &Candidates, rounds: usize) -> Fitted {
     let mut fitted = Fitted { at: *start, ..Fitted::default() };
     // SAFETY: the group's slices are as long as each other.
     unsafe { run_rounds(&Trial::new(levels, minimum, &group), rounds, &mut fitted) }
@@ -637,7 +631,10 @@ mod tests {
                     // What the sums round: weights are up to 2, values up to 2 away.
                     let slack = 1e-6 * (8.0 + group.values.len() as f32);
                     let (error, min) = (fitted.error[c], fitted.at.min[c]);
-                    assert!(error <= before[c] * 1.000_1 + slack, "{levels:?} {minimum:?}: {error} {before:?}");
+                    assert!(
+                        error <= before[c] * 1.000_1 + slack,
+                        "{levels:?} {minimum:?}: {error} {before:?}"
+                    );
                     // The nearest levels are at least as good as those that the fit was made for.
                     assert!(anew[c] <= error * 1.000_1 + slack, "{levels:?} {minimum:?}: {error} {anew:?}");
                     assert!(minimum != Minimum::Positive || min >= 0.0, "{min}");
@@ -652,10 +649,8 @@ mod tests {
     fn a_round_is_a_step() {
         for_all(|levels, minimum, group, candidates| {
             let nearest = Nearest::from(levels);
-            let (sums, fitted) = (
-                sums(&nearest, minimum, group, candidates),
-                settle(&nearest, minimum, group, candidates, 1),
-            );
+            let (sums, fitted) =
+                (sums(&nearest, minimum, group, candidates), settle(&nearest, minimum, group, candidates, 1));
             for c in 0..CANDIDATES {
                 let step = sums.step(c, group.weight, candidates.min[c], minimum);
                 assert_eq!(fitted.at.scale[c], candidates.scale[c] + step.scale);
@@ -695,7 +690,11 @@ mod tests {
     fn ranges() {
         for count in [1, 7, 8, 9, 33] {
             let values: Vec<f32> = (0..count).map(value).collect();
-            let sorted = { let mut sorted = values.clone(); sorted.sort_by(f32::total_cmp); sorted };
+            let sorted = {
+                let mut sorted = values.clone();
+                sorted.sort_by(f32::total_cmp);
+                sorted
+            };
             assert_eq!(range(&values), (sorted[0], sorted[count - 1]));
         }
         assert_eq!(range(&[]), (f32::INFINITY, f32::NEG_INFINITY));

@@ -232,7 +232,9 @@ impl Searcher {
     /// If there are not `format.values` values and importances.
     pub(crate) fn fit(&mut self, values: &[f32], importance: &[f32], codes: &mut Codes) {
         assert_eq!(importance.len(), values.len(), "values and their importance");
-        let Some(plain) = self.format.round(values) else { unreachable!("formats with a grid can be written") };
+        let Some(plain) = self.format.round(values) else {
+            unreachable!("formats with a grid can be written")
+        };
         let grid = self.grid;
         let Some(block) = Block::new(self, values, importance) else {
             *codes = plain;

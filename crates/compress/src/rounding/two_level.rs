@@ -131,7 +131,8 @@ fn ladder(targets: &[f32], weights: &[f32], integers: Integers, count: usize) ->
         return vec![0.0];
     }
     let group = Group { values: targets, weights, weight: weights.iter().sum() };
-    let nearest = Nearest::from(Levels::Range { lowest: integers.lowest as i8, highest: integers.highest as i8 });
+    let nearest =
+        Nearest::from(Levels::Range { lowest: integers.lowest as i8, highest: integers.highest as i8 });
     let furthest = integers.furthest();
     // A single unit is wanted where time is short; then it also need not be looked for far.
     let steps = if count == 1 { CANDIDATES } else { furthest.abs() as usize / 2 + 1 };
@@ -174,7 +175,13 @@ fn refine(block: &Block, groups: &[Optimum], offer: &Offer, d: f32, dmin: f32, r
         }
         (d, dmin) = next;
     }
-    best.unwrap_or(Choice { d, dmin, scale: [0.0; MOST_GROUPS], min: [0.0; MOST_GROUPS], error: f32::INFINITY })
+    best.unwrap_or(Choice {
+        d,
+        dmin,
+        scale: [0.0; MOST_GROUPS],
+        min: [0.0; MOST_GROUPS],
+        error: f32::INFINITY,
+    })
 }
 
 /// The coefficients of the error as a quadratic function of `d` and `dmin`, with levels and integers kept.

@@ -161,7 +161,7 @@ impl Codes {
     /// If there are not as many importances as values.
     pub fn error(&self, grid: &Grid, values: &[f32], importance: &[f32]) -> f64 {
         assert_eq!(values.len(), importance.len(), "values and their importance");
-        // SAFETY: safe code throughout, compiled for each tier.
+        // SAFETY: nothing but the tier is to be promised.
         unsafe { squared_error(self, grid, values, importance) }
     }
 
@@ -181,13 +181,16 @@ per_tier! {
     /// [`sum_of_squares`] on this process' tier.
     ///
     /// # Safety
-    /// There is nothing to promise: the code is safe.
+    /// As for [`sum_of_squares`], but for the tier.
     fn squared_error(codes: &Codes, grid: &Grid, values: &[f32], importance: &[f32]) -> f64 = sum_of_squares
 }
 
 /// Eight sums side by side, which the compiler makes vectors of: the same bits on every tier.
+///
+/// # Safety
+/// The caller is compiled for the tier of `S`.
 #[inline(always)]
-fn sum_of_squares<S: Simd>(codes: &Codes, grid: &Grid, values: &[f32], importance: &[f32]) -> f64 {
+unsafe fn sum_of_squares<S: Simd>(codes: &Codes, grid: &Grid, values: &[f32], importance: &[f32]) -> f64 {
     let mut sums = [0.0; 8];
     let groups = values.chunks(grid.group).zip(importance.chunks(grid.group)).zip(codes.q.chunks(grid.group));
     for (g, ((values, importance), q)) in groups.enumerate() {

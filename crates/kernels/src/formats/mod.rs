@@ -38,9 +38,9 @@ mod tq2_0;
 mod tests;
 
 pub use codes::{Codes, Grid, Levels, Minimums, Scales};
+pub(crate) use lanes::{FloatLanes, Lanes, Sink, bias_shift};
 #[cfg(test)]
 pub(crate) use rounding::stored;
-pub(crate) use lanes::{FloatLanes, Lanes, Sink, bias_shift};
 
 use crate::cpu::Tier;
 use crate::matmul::dispatch::{Kernels, float_kernels, kernels};
