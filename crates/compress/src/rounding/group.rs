@@ -20,6 +20,11 @@ pub(super) struct Optimum {
 
 /// The lane with the least error, the first of several.
 pub(super) fn best(error: &PerCandidate) -> usize {
+    first_within(error, 0.0)
+}
+
+/// The first lane whose error is at most `slack` above the least.
+fn first_within(error: &PerCandidate, slack: f32) -> usize {
     // The least first, by halves that are compared side by side; then where it was.
     let mut least = *error;
     for half in [8, 4, 2, 1] {
@@ -27,13 +32,19 @@ pub(super) fn best(error: &PerCandidate) -> usize {
             least[i] = if least[i + half] < least[i] { least[i + half] } else { least[i] };
         }
     }
-    error.iter().position(|&x| x == least[0]).unwrap_or(0)
+    let most = least[0] + slack;
+    error.iter().position(|&x| x <= most).unwrap_or(0)
 }
+
+/// A mean squared error that is none, where values are about 1.
+const EXACT: f32 = 1e-11;
 
 impl Optimum {
     /// The best of `fitted`, of a group whose weights have the sum `w`.
     pub(super) fn of(fitted: &Fitted, w: f32) -> Optimum {
-        let lane = best(&fitted.error);
+        // Values that were rounded before often fit at several places, with all levels one higher at a minimum that is a
+        // step further down. Blocks are more alike at the earlier starts, so those are not given up for what sums round.
+        let lane = first_within(&fitted.error, EXACT * w);
         Optimum {
             scale: fitted.at.scale[lane],
             min: fitted.at.min[lane],
@@ -138,14 +149,14 @@ fn symmetric(lowest: f32, highest: f32, levels: Levels, search: Search) -> Vec<(
 fn affine(highest: f32, search: Search) -> Vec<(f32, f32)> {
     // The part of the range that levels cover, and the part of what they do not cover that is clipped below. Coarse
     // levels gain from clipping further than fine ones.
-    let mut pairs: Vec<(f32, f32)> = vec![(1.0, 0.0)];
+    let mut pairs: Vec<(f32, f32)> = vec![(1.0, 0.0), (highest / (highest - 1.0), 0.0)];
     let clip = 0.8 / highest.sqrt();
     match search {
         Search::Fast => {
             for (part, places) in [(0.25, 3), (0.5, 3), (0.75, 4), (1.0, 3)] {
                 pairs.extend((0..places).map(|i| (1.0 - clip * part, i as f32 / (places - 1) as f32)));
             }
-            pairs.extend([(highest / (highest - 1.0), 0.0), (highest / (highest - 0.5), 0.5)]);
+            pairs.push((highest / (highest - 0.5), 0.5));
         }
         Search::Thorough => {
             for part in 1..=8 {
