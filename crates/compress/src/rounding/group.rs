@@ -149,11 +149,12 @@ fn symmetric(lowest: f32, highest: f32, levels: Levels, search: Search) -> Vec<(
 fn affine(highest: f32, search: Search) -> Vec<(f32, f32)> {
     // The part of the range that levels cover, and the part of what they do not cover that is clipped below. Coarse
     // levels gain from clipping further than fine ones.
-    let mut pairs: Vec<(f32, f32)> = vec![(1.0, 0.0), (highest / (highest - 1.0), 0.0)];
+    let mut pairs: Vec<(f32, f32)> =
+        vec![(1.0, 0.0), (highest / (highest - 1.0), 0.0), (highest / (highest - 2.0), 0.0)];
     let clip = 0.8 / highest.sqrt();
     match search {
         Search::Fast => {
-            for (part, places) in [(0.25, 3), (0.5, 3), (0.75, 4), (1.0, 3)] {
+            for (part, places) in [(0.25, 3), (0.5, 3), (0.75, 3), (1.0, 3)] {
                 pairs.extend((0..places).map(|i| (1.0 - clip * part, i as f32 / (places - 1) as f32)));
             }
             pairs.push((highest / (highest - 0.5), 0.5));
