@@ -165,14 +165,14 @@ impl<'a> Rows<'a> {
     }
 }
 
-/// Multiplies the importance of a block's values by `sqrt(mean square + value^2)`.
+/// Multiplies the importance of a block's values by `sqrt(2 * mean square + value^2)`.
 ///
 /// The custom of the K-quants where only a mean square is known of each column: an error in a large weight tends to
 /// meet larger products, for what makes a weight large is that its activation matters.
 pub fn weights(values: &[f32], importance: &mut [f32]) {
-    let mean = sum(values, |x| x * x) / values.len() as f32;
+    let twice = 2.0 * sum(values, |x| x * x) / values.len() as f32;
     for (importance, x) in importance.iter_mut().zip(values) {
-        *importance *= (mean + x * x).sqrt();
+        *importance *= (twice + x * x).sqrt();
     }
 }
 
