@@ -1,7 +1,7 @@
 //! Formats with one scale a block, stored as a half or a power of two; some with a minimum.
 
-use kernels::{Codes, Scales};
 use kernels::trials::{Candidates, levels, settle, sums};
+use kernels::{Codes, Scales};
 
 use super::group::{Optimum, best};
 use super::{Block, Search};
@@ -12,7 +12,9 @@ pub(super) fn fit(block: &Block, codes: &mut Codes) {
     let (d, dmin) = match (searcher.search, searcher.grid.scales) {
         // A half is so near that what is best stays best.
         (Search::Fast, Scales::Half) => {
-            let best = Optimum::find(searcher, group, 2);
+            // Among many levels few values change theirs after the first round.
+            let (_, highest) = searcher.grid.levels.ends();
+            let best = Optimum::find(searcher, group, if highest > 63 { 1 } else { 2 });
             (block.stored_one(best.scale), block.stored_one_min(best.min))
         }
         (Search::Fast, _) => best_stored(block, 2),
