@@ -6,7 +6,7 @@ use gguf::{TensorInfo, TensorSpec, Value, Writer};
 use kernels::Team;
 
 use crate::error::Error;
-use crate::float::{Source, check_finite, dequantize};
+use crate::float::Source;
 use crate::imatrix::Importance;
 use crate::inventory::{matrices, values};
 use crate::journal::Journal;
@@ -25,7 +25,7 @@ pub(crate) struct Parts<'a> {
     pub(crate) importance: Option<&'a Importance>,
 }
 
-/// Bytes of a tensor that are rounded at a time.
+/// Values of a tensor that are rounded at a time.
 const PIECE_VALUES: usize = 16 << 20;
 
 /// The version of the quantized formats that every reader of today expects.
@@ -90,6 +90,8 @@ impl Parts<'_> {
         });
         let rows = (values(info) as usize / columns) / matrices;
         let row_bytes = from.row_bytes(columns);
+        let piece_rows = (PIECE_VALUES / columns).max(1);
+        let mut out = vec![0; piece_rows.min(rows) * format.row_bytes(columns)];
         for (matrix, data) in data.chunks_exact((rows * row_bytes).max(1)).enumerate() {
             let mean =
                 squares.as_ref().and_then(|squares| squares.mean(matrix.min(squares.counts.len() - 1)));
@@ -99,12 +101,12 @@ impl Parts<'_> {
                 by_magnitude: true,
                 search: Search::Fast,
             };
-            for piece in data.chunks((PIECE_VALUES / columns).max(1) * row_bytes) {
-                let weight = dequantize(from, piece, columns);
-                check_finite(&weight, || info.name.clone())?;
-                let mut out = vec![0; weight.len() / columns * format.row_bytes(columns)];
-                rounding.matrix(team, &weight, columns, &mut out);
-                writer.write(&out)?;
+            for piece in data.chunks(piece_rows * row_bytes) {
+                let out = &mut out[..piece.len() / row_bytes * format.row_bytes(columns)];
+                if !rounding.file_matrix(team, from, piece, columns, out) {
+                    return Err(Error::NotFinite { what: info.name.clone() });
+                }
+                writer.write(out)?;
             }
         }
         Ok(())

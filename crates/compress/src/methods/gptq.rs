@@ -6,12 +6,12 @@
 //! searched when its turn comes, for the targets as they then are, weighted by `D`.
 
 use faer::Accum;
-use kernels::{Format, Grid};
+use kernels::{Codes, Format, Grid};
 use rayon::prelude::*;
 
 use crate::float::{multiply, view, view_mut};
 use crate::hessian::Factor;
-use crate::rounding::{self, Search};
+use crate::rounding::{Search, Searcher};
 
 /// Columns whose errors are passed on together: whole blocks of every format.
 pub(crate) const PANEL: usize = 256;
@@ -91,11 +91,12 @@ impl Panel<'_> {
         bytes: &mut [u8],
     ) {
         let (columns, size) = (self.factor.columns, self.format.values);
+        let (mut searcher, mut codes) = (Searcher::new(self.format, self.search), Codes::ZERO);
         for (block, bytes) in bytes.chunks_exact_mut(self.format.bytes).enumerate() {
             let start = block * size;
             let at = self.first + start;
             let pivots = &self.factor.pivots[at..at + size];
-            let mut codes = rounding::fit(self.format, &targets[start..start + size], pivots, self.search);
+            searcher.fit(&targets[start..start + size], pivots, &mut codes);
             for i in 0..size {
                 let k = start + i;
                 let target = targets[k];

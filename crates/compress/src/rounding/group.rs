@@ -1,28 +1,9 @@
 //! Values that share one scale and minimum: where to start, and the way to a local optimum.
 
-use kernels::trials::{CANDIDATES, Candidates, PerCandidate, Sums, sums};
-use kernels::{Levels, Minimums};
+use kernels::trials::{CANDIDATES, Candidates, Fitted, Group, Minimum, PerCandidate, range, settle};
+use kernels::{Grid, Levels};
 
-use super::Search;
-
-/// Which minimums a group may have.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Minimum {
-    None,
-    /// 0 or more.
-    Positive,
-    Any,
-}
-
-impl From<Minimums> for Minimum {
-    fn from(minimums: Minimums) -> Minimum {
-        match minimums {
-            Minimums::None => Minimum::None,
-            Minimums::Half => Minimum::Any,
-            Minimums::Integer { .. } => Minimum::Positive,
-        }
-    }
-}
+use super::{Search, Searcher};
 
 /// The best scale and minimum found for a group, free of what a file can hold, and how the error grows around them.
 #[derive(Clone, Copy, Default)]
@@ -37,106 +18,101 @@ pub(super) struct Optimum {
     pub(super) ll: f32,
 }
 
-/// Candidates that were moved to the weighted least squares fit of their levels, and the error there.
-pub(super) struct Fitted {
-    pub(super) at: Candidates,
-    pub(super) error: PerCandidate,
-}
-
-/// Moves each candidate to the optimum, given its levels.
-///
-/// Written without branches, for the compiler to do several lanes at once.
-pub(super) fn least_squares(from: &Candidates, sums: &Sums, w: f32, minimum: Minimum) -> Fitted {
-    let mut fitted = Fitted { at: *from, error: sums.error };
-    if minimum == Minimum::None {
-        for lane in 0..CANDIDATES {
-            let (rl, ll) = (sums.rl[lane], sums.ll[lane]);
-            let ds = if ll > 0.0 { rl / ll } else { 0.0 };
-            fitted.at.scale[lane] += ds;
-            fitted.error[lane] = (sums.error[lane] - ds * rl).max(0.0);
-        }
-        return fitted;
-    }
-    // A minimum may sink to this.
-    let floor = if minimum == Minimum::Positive { 0.0 } else { f32::NEG_INFINITY };
-    for lane in 0..CANDIDATES {
-        let (r, rl, l, ll) = (sums.r[lane], sums.rl[lane], sums.l[lane], sums.ll[lane]);
-        let determinant = w * ll - l * l;
-        // All values at one level: what the scale is makes no difference.
-        let free = if determinant > 1e-6 * w * ll { (w * rl - l * r) / determinant } else { 0.0 };
-        let held = from.min[lane] + (free * l - r) / w < floor;
-        let pinned = if ll > 0.0 { (rl - l * from.min[lane]) / ll } else { 0.0 };
-        let ds = if held { pinned } else { free };
-        let dm = if held { -from.min[lane] } else { (free * l - r) / w };
-        fitted.at.scale[lane] += ds;
-        fitted.at.min[lane] += dm;
-        let change = 2.0 * (dm * r - ds * rl - ds * dm * l) + ds * ds * ll + dm * dm * w;
-        fitted.error[lane] = (sums.error[lane] + change).max(0.0);
-    }
-    fitted
-}
-
-/// The lane with the least error.
+/// The lane with the least error, the first of several.
 pub(super) fn best(error: &PerCandidate) -> usize {
-    (1..CANDIDATES).fold(0, |best, lane| if error[lane] < error[best] { lane } else { best })
+    first_within(error, 0.0)
 }
 
-impl Fitted {
-    /// The optimum of one lane; `sums` are those that the fit was made from.
-    pub(super) fn optimum(&self, lane: usize, sums: &Sums, w: f32) -> Optimum {
-        Optimum {
-            scale: self.at.scale[lane],
-            min: self.at.min[lane],
-            error: self.error[lane],
-            w,
-            l: sums.l[lane],
-            ll: sums.ll[lane],
+/// The first lane whose error is at most `slack` above the least.
+fn first_within(error: &PerCandidate, slack: f32) -> usize {
+    // The least first, by halves that are compared side by side; then where it was.
+    let mut least = *error;
+    for half in [8, 4, 2, 1] {
+        for i in 0..half {
+            least[i] = if least[i + half] < least[i] { least[i + half] } else { least[i] };
         }
     }
+    let most = least[0] + slack;
+    error.iter().position(|&x| x <= most).unwrap_or(0)
 }
 
-/// Follows all candidates for some rounds of Lloyd's algorithm; gives where they end, and the sums of the last round.
-pub(super) fn settle(
-    levels: Levels,
-    values: &[f32],
-    weights: &[f32],
-    start: Candidates,
-    minimum: Minimum,
-    rounds: usize,
-) -> (Fitted, Sums) {
-    let w = weights.iter().sum();
-    let mut sums = sums(levels, values, weights, &start);
-    let mut fitted = least_squares(&start, &sums, w, minimum);
-    for _ in 1..rounds {
-        sums = kernels::trials::sums(levels, values, weights, &fitted.at);
-        fitted = least_squares(&fitted.at, &sums, w, minimum);
+/// A mean squared error that is none, where values are about 1.
+const EXACT: f32 = 1e-11;
+
+impl Optimum {
+    /// The best of `fitted`, of a group whose weights have the sum `w`.
+    pub(super) fn of(fitted: &Fitted, w: f32) -> Optimum {
+        // Values that were rounded before often fit at several places, with all levels one higher at a minimum that is a
+        // step further down. Blocks are more alike at the earlier starts, so those are not given up for what sums round.
+        let lane = first_within(&fitted.error, EXACT * w);
+        Optimum {
+            scale: fitted.at.scale[lane],
+            min: fitted.at.min[lane],
+            error: fitted.error[lane],
+            w,
+            l: fitted.l[lane],
+            ll: fitted.ll[lane],
+        }
     }
-    (fitted, sums)
+
+    /// The best that is found from all starts.
+    pub(super) fn find(searcher: &Searcher, group: Group, rounds: usize) -> Optimum {
+        let mut best = Optimum { error: f32::INFINITY, w: group.weight, ..Optimum::default() };
+        for start in searcher.starts.of(group.values) {
+            let fitted = settle(&searcher.nearest, searcher.minimum, group, &start, rounds);
+            let found = Optimum::of(&fitted, group.weight);
+            if found.error < best.error {
+                best = found;
+            }
+        }
+        best
+    }
 }
 
-/// The candidates to start from: each batch of 16 is rounded at once.
-pub(super) fn starts(levels: Levels, values: &[f32], minimum: Minimum, search: Search) -> Vec<Candidates> {
-    let (lowest, highest) = levels.ends();
-    let (lowest, highest) = (f32::from(lowest), f32::from(highest));
-    let pairs = match minimum {
-        Minimum::None => symmetric(lowest, highest, values, levels, search),
-        _ => affine(highest, values, minimum, search),
-    };
-    pairs
-        .chunks(CANDIDATES)
-        .map(|pairs| {
-            let mut start = Candidates::default();
+/// Where searches in the groups of a format start.
+pub(super) struct Starts {
+    minimum: Minimum,
+    /// For a group whose peak is 1, or whose values reach from 0 to 1.
+    shapes: Vec<Candidates>,
+}
+
+impl Starts {
+    pub(super) fn new(grid: &Grid, search: Search) -> Starts {
+        let (lowest, highest) = grid.levels.ends();
+        let (lowest, highest) = (f32::from(lowest), f32::from(highest));
+        let minimum = Minimum::from(grid.minimums);
+        let pairs = match minimum {
+            Minimum::None => symmetric(lowest, highest, grid.levels, search),
+            _ => affine(highest, search),
+        };
+        let batch = |pairs: &[(f32, f32)]| {
+            let mut batch = Candidates::default();
             for lane in 0..CANDIDATES {
-                (start.scale[lane], start.min[lane]) = pairs[lane.min(pairs.len() - 1)];
+                (batch.scale[lane], batch.min[lane]) = pairs[lane.min(pairs.len() - 1)];
             }
-            start
+            batch
+        };
+        Starts { minimum, shapes: pairs.chunks(CANDIDATES).map(batch).collect() }
+    }
+
+    /// Those of a group.
+    pub(super) fn of(&self, values: &[f32]) -> impl Iterator<Item = Candidates> {
+        let (low, high) = range(values);
+        let (low, extent) = match self.minimum {
+            Minimum::None => (0.0, if -low > high { low } else { high }),
+            Minimum::Positive => (low.min(0.0), high.max(0.0) - low.min(0.0)),
+            Minimum::Any => (low, high - low),
+        };
+        let floor = if self.minimum == Minimum::Positive { 0.0 } else { f32::NEG_INFINITY };
+        self.shapes.iter().map(move |shape| Candidates {
+            scale: shape.scale.map(|scale| scale * extent),
+            min: shape.min.map(|min| (min * extent - low).max(floor)),
         })
-        .collect()
+    }
 }
 
 /// Scales that put the value of largest magnitude at or a little beyond either end of the levels, or a little within.
-fn symmetric(lowest: f32, highest: f32, values: &[f32], levels: Levels, search: Search) -> Vec<(f32, f32)> {
-    let peak = values.iter().fold(0.0, |peak: f32, &x| if x.abs() > peak.abs() { x } else { peak });
+fn symmetric(lowest: f32, highest: f32, levels: Levels, search: Search) -> Vec<(f32, f32)> {
     let steps = |count: usize, from: f32, to: f32| {
         (0..count).map(move |i| from + (to - from) * i as f32 / (count - 1) as f32)
     };
@@ -165,28 +141,23 @@ fn symmetric(lowest: f32, highest: f32, values: &[f32], levels: Levels, search: 
             }
         }
     }
-    spans.iter().map(|span| (peak / span, 0.0)).collect()
+    spans.iter().map(|span| (1.0 / span, 0.0)).collect()
 }
 
 /// Scales and minimums that spread the levels over all of the range, or over most of it, the rest clipped below, above
 /// or both.
-fn affine(highest: f32, values: &[f32], minimum: Minimum, search: Search) -> Vec<(f32, f32)> {
-    let (mut low, mut high) =
-        values.iter().fold((f32::MAX, f32::MIN), |(low, high), &x| (low.min(x), high.max(x)));
-    if minimum == Minimum::Positive {
-        (low, high) = (low.min(0.0), high.max(0.0));
-    }
-    let range = high - low;
+fn affine(highest: f32, search: Search) -> Vec<(f32, f32)> {
     // The part of the range that levels cover, and the part of what they do not cover that is clipped below. Coarse
     // levels gain from clipping further than fine ones.
-    let mut pairs: Vec<(f32, f32)> = vec![(1.0, 0.0)];
+    let mut pairs: Vec<(f32, f32)> =
+        vec![(1.0, 0.0), (highest / (highest - 1.0), 0.0), (highest / (highest - 2.0), 0.0)];
     let clip = 0.8 / highest.sqrt();
     match search {
         Search::Fast => {
-            for (part, places) in [(0.25, 3), (0.5, 3), (0.75, 4), (1.0, 3)] {
+            for (part, places) in [(0.25, 3), (0.5, 3), (0.75, 3), (1.0, 3)] {
                 pairs.extend((0..places).map(|i| (1.0 - clip * part, i as f32 / (places - 1) as f32)));
             }
-            pairs.extend([(highest / (highest - 1.0), 0.0), (highest / (highest - 0.5), 0.5)]);
+            pairs.push((highest / (highest - 0.5), 0.5));
         }
         Search::Thorough => {
             for part in 1..=8 {
@@ -201,12 +172,5 @@ fn affine(highest: f32, values: &[f32], minimum: Minimum, search: Search) -> Vec
             pairs.push((highest / (highest - 0.5), 0.5));
         }
     }
-    pairs
-        .iter()
-        .map(|(part, below)| {
-            let low = low + range * (1.0 - part) * below;
-            let low = if minimum == Minimum::Positive { low.min(0.0) } else { low };
-            (range * part / highest, -low)
-        })
-        .collect()
+    pairs.iter().map(|(part, below)| (part / highest, (part - 1.0) * below)).collect()
 }

@@ -1,37 +1,41 @@
 //! Formats with one scale a block, stored as a half or a power of two; some with a minimum.
 
-use kernels::Codes;
-use kernels::trials::{CANDIDATES, Candidates, levels, sums};
+use kernels::trials::{Candidates, levels, settle, sums};
+use kernels::{Codes, Scales};
 
-use super::group::{Minimum, settle, starts};
+use super::group::{Optimum, best};
 use super::{Block, Search};
 
-/// The codes of a block.
-pub(super) fn fit(block: &Block, search: Search) -> Codes {
-    let (grid, values, weights) = (block.grid, &block.values[..block.count], &block.weights[..block.count]);
-    let minimum = Minimum::from(grid.minimums);
-    let rounds = match search {
-        Search::Fast => 2,
-        Search::Thorough => 5,
-    };
-    let mut best = (f32::INFINITY, 0.0, 0.0);
-    for start in starts(grid.levels, values, minimum, search) {
-        let (found, _) = settle(grid.levels, values, weights, start, minimum, rounds);
-        // What a file can hold is a little off: tried once more as it is.
-        let mut stored = Candidates::default();
-        for lane in 0..CANDIDATES {
-            stored.scale[lane] = block.stored(found.at.scale[lane]);
-            stored.min[lane] = block.stored_min(found.at.min[lane]);
+/// Finds the codes of a block.
+pub(super) fn fit(block: &Block, codes: &mut Codes) {
+    let (searcher, group) = (block.searcher, block.group(0));
+    let (d, dmin) = match (searcher.search, searcher.grid.scales) {
+        // A half is so near that what is best stays best.
+        (Search::Fast, Scales::Half) => {
+            // Among many levels few values change theirs after the first round.
+            let (_, highest) = searcher.grid.levels.ends();
+            let best = Optimum::find(searcher, group, if highest > 63 { 1 } else { 2 });
+            (block.stored_one(best.scale), block.stored_one_min(best.min))
         }
-        let errors = sums(grid.levels, values, weights, &stored).error;
-        for (lane, error) in errors.into_iter().enumerate() {
-            if error < best.0 {
-                best = (error, stored.scale[lane], stored.min[lane]);
-            }
+        (Search::Fast, _) => best_stored(block, 2),
+        (Search::Thorough, _) => best_stored(block, 5),
+    };
+    (codes.d, codes.dmin) = (d * block.unit, dmin * block.unit);
+    levels(&searcher.nearest, group.values, d, dmin, &mut codes.q[..group.values.len()]);
+}
+
+/// The best scale and minimum after so many rounds, all of them tried once more as a file can hold them.
+fn best_stored(block: &Block, rounds: usize) -> (f32, f32) {
+    let (searcher, group) = (block.searcher, block.group(0));
+    let mut least = (f32::INFINITY, 0.0, 0.0);
+    for start in searcher.starts.of(group.values) {
+        let found = settle(&searcher.nearest, searcher.minimum, group, &start, rounds).at;
+        let stored = Candidates { scale: block.stored(&found.scale), min: block.stored_min(&found.min) };
+        let error = sums(&searcher.nearest, searcher.minimum, group, &stored).error;
+        let lane = best(&error);
+        if error[lane] < least.0 {
+            least = (error[lane], stored.scale[lane], stored.min[lane]);
         }
     }
-    let (_, d, dmin) = best;
-    let mut codes = Codes { d: d * block.unit, dmin: dmin * block.unit, ..Codes::ZERO };
-    levels(grid.levels, values, d, dmin, &mut codes.q[..block.count]);
-    codes
+    (least.1, least.2)
 }

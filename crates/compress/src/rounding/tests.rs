@@ -32,6 +32,10 @@ fn importance(count: usize, seed: u64) -> Vec<f32> {
         .collect()
 }
 
+fn error(grid: &Grid, codes: &Codes, values: &[f32], importance: &[f32]) -> f64 {
+    codes.error(grid, values, importance)
+}
+
 fn dequantized(format: &Format, codes: &Codes) -> Vec<f32> {
     let (mut block, mut out) = (vec![0; format.bytes], vec![0.0; format.values]);
     format.encode(codes, &mut block);

@@ -1,101 +1,118 @@
 //! Formats whose groups have integer scales, and some integer minimums, in units of the block's `d` and `dmin`.
 
-use kernels::trials::{CANDIDATES, Candidates, levels, sums};
-use kernels::{Codes, Minimums, Scales};
+use kernels::trials::{CANDIDATES, Candidates, Group, Minimum, Nearest, levels, settle, sums};
+use kernels::{Codes, Levels, Minimums, Scales};
 
-use super::group::{Minimum, Optimum, best, least_squares, settle, starts};
-use super::{Block, Search};
+use super::group::{Optimum, best};
+use super::{Block, MOST_GROUPS, Search};
 
-/// Most groups of a block.
-const GROUPS: usize = 16;
+/// Something of each group of a block.
+type PerGroup<T> = [T; MOST_GROUPS];
 
-/// A choice for the whole block.
+/// A choice for the whole block; integers as floats, for they are multiplied with floats.
 #[derive(Clone)]
 struct Choice {
     d: f32,
     dmin: f32,
-    scale: [i32; GROUPS],
-    min: [i32; GROUPS],
+    scale: PerGroup<f32>,
+    min: PerGroup<f32>,
     error: f32,
 }
 
-/// The integers that a group may choose.
+/// The integers that groups may choose from.
+#[derive(Clone, Copy)]
 struct Integers {
-    lowest: i32,
-    highest: i32,
-    /// 0 without minimums.
-    highest_min: i32,
+    lowest: f32,
+    highest: f32,
 }
 
-/// The codes of a block.
-pub(super) fn fit(block: &Block, search: Search) -> Codes {
-    let grid = block.grid;
-    let Scales::Integer { lowest, highest } = grid.scales else { unreachable!("one scale a block") };
-    let highest_min = match grid.minimums {
-        Minimums::Integer { highest } => highest.into(),
-        _ => 0,
-    };
-    let integers = Integers { lowest: lowest.into(), highest: highest.into(), highest_min };
-    let groups = optima(block, search);
+impl Integers {
+    fn new(lowest: impl Into<f32>, highest: impl Into<f32>) -> Integers {
+        Integers { lowest: lowest.into(), highest: highest.into() }
+    }
 
-    let (tried, rounds) = match search {
-        Search::Fast => (1, 2),
-        Search::Thorough => (6, 4),
+    /// The nearest to `x`.
+    fn nearest(self, x: f32) -> f32 {
+        // At this size the last place of an `f32` is 1, so the sum is rounded.
+        const MAGIC: f32 = 12_582_912.0;
+        self.clamp(x) + MAGIC - MAGIC
+    }
+
+    fn clamp(self, x: f32) -> f32 {
+        let x = if x > self.lowest { x } else { self.lowest };
+        if x < self.highest { x } else { self.highest }
+    }
+
+    /// The one that reaches furthest.
+    fn furthest(self) -> f32 {
+        if self.lowest < 0.0 { self.lowest } else { self.highest }
+    }
+}
+
+/// What a format offers its groups.
+struct Offer {
+    scales: Integers,
+    /// `None` without minimums.
+    mins: Option<Integers>,
+}
+
+/// Finds the codes of a block.
+pub(super) fn fit(block: &Block, codes: &mut Codes) {
+    let grid = block.searcher.grid;
+    let Scales::Integer { lowest, highest } = grid.scales else { unreachable!("one scale a block") };
+    let mins = match grid.minimums {
+        Minimums::Integer { highest } => Some(Integers::new(0.0, highest)),
+        _ => None,
     };
+    let offer = Offer { scales: Integers::new(lowest, highest), mins };
+    let (rounds, tried, refined) = match block.searcher.search {
+        Search::Fast => (2, 1, 2),
+        Search::Thorough => (4, 6, 4),
+    };
+    let mut groups = [Optimum::default(); MOST_GROUPS];
+    let groups = &mut groups[..block.groups()];
+    for (g, optimum) in groups.iter_mut().enumerate() {
+        *optimum = Optimum::find(block.searcher, block.group(g), rounds);
+    }
     let mut best: Option<Choice> = None;
-    for (d, dmin) in units(&groups, &integers, tried) {
-        let choice = refine(block, groups.clone(), &integers, d, dmin, rounds);
+    for (d, dmin) in units(groups, &offer, tried) {
+        let choice = refine(block, groups, &offer, d, dmin, refined);
         if best.as_ref().is_none_or(|best| choice.error < best.error) {
             best = Some(choice);
         }
     }
-    best.map_or(Codes::ZERO, |choice| codes(block, &choice))
-}
-
-/// The free optimum of each group.
-fn optima(block: &Block, search: Search) -> Vec<Optimum> {
-    let (grid, minimum) = (block.grid, Minimum::from(block.grid.minimums));
-    let rounds = match search {
-        Search::Fast => 2,
-        Search::Thorough => 4,
-    };
-    let optimum = |(values, weights): (&[f32], &[f32])| {
-        let w = weights.iter().sum();
-        let ends = starts(grid.levels, values, minimum, search).into_iter().map(|start| {
-            let (fitted, sums) = settle(grid.levels, values, weights, start, minimum, rounds);
-            fitted.optimum(best(&fitted.error), &sums, w)
-        });
-        ends.min_by(|a, b| a.error.total_cmp(&b.error)).unwrap_or_default()
-    };
-    block.groups().map(optimum).collect()
+    if let Some(choice) = best {
+        write(block, &choice, codes);
+    }
 }
 
 /// Pairs of `d` and `dmin` worth trying, the most promising first: those for which the groups' optima come nearest to
 /// integers.
-fn units(groups: &[Optimum], integers: &Integers, count: usize) -> Vec<(f32, f32)> {
-    // A minimum that follows the scale makes up for a part of the scale's error.
-    let scales = groups.iter().map(|group| {
-        let follows = if integers.highest_min > 0 { group.l * group.l / group.w } else { 0.0 };
-        (group.scale, (group.ll - follows).max(0.0))
-    });
-    let largest = if integers.lowest < 0 { integers.lowest } else { integers.highest };
-    let d = ladder(scales.collect(), largest, integers.lowest, integers.highest, count);
-    if integers.highest_min == 0 {
-        return d.into_iter().map(|d| (d, 0.0)).collect();
+fn units(groups: &[Optimum], offer: &Offer, count: usize) -> Vec<(f32, f32)> {
+    let (mut targets, mut weights) = ([0.0; MOST_GROUPS], [0.0; MOST_GROUPS]);
+    for (g, group) in groups.iter().enumerate() {
+        // A minimum that follows the scale makes up for a part of the scale's error.
+        let follows = if offer.mins.is_some() { group.l * group.l / group.w } else { 0.0 };
+        (targets[g], weights[g]) = (group.scale, (group.ll - follows).max(LEAST_CURVATURE));
     }
+    let count_of = groups.len();
+    let scales = ladder(&targets[..count_of], &weights[..count_of], offer.scales, count);
+    let Some(mins) = offer.mins else { return scales.into_iter().map(|d| (d, 0.0)).collect() };
     let mut pairs = Vec::new();
-    for (rank, &d) in d.iter().enumerate() {
+    for (rank, &d) in scales.iter().enumerate() {
         let inverse = inverse(d);
-        let mins = groups.iter().map(|group| {
-            let scale = integer(group.scale * inverse, integers.lowest, integers.highest) as f32 * d;
-            (min_for(group, scale), group.w)
-        });
-        let dmin =
-            ladder(mins.collect(), integers.highest_min, 0, integers.highest_min, count.div_ceil(2 + rank));
+        for (g, group) in groups.iter().enumerate() {
+            let scale = offer.scales.nearest(group.scale * inverse) * d;
+            (targets[g], weights[g]) = (min_for(group, scale), group.w);
+        }
+        let dmin = ladder(&targets[..count_of], &weights[..count_of], mins, count.div_ceil(2 + rank));
         pairs.extend(dmin.into_iter().map(|dmin| (d, dmin)));
     }
     pairs
 }
+
+/// What the error of a scale costs where it costs nothing: a group at one level.
+const LEAST_CURVATURE: f32 = 1e-12;
 
 /// The best minimum of a group whose scale is not its optimum, with the levels kept.
 fn min_for(group: &Optimum, scale: f32) -> f32 {
@@ -106,76 +123,65 @@ fn inverse(x: f32) -> f32 {
     if x == 0.0 { 0.0 } else { 1.0 / x }
 }
 
-/// The integer nearest to `x` in `lowest..=highest`.
-fn integer(x: f32, lowest: i32, highest: i32) -> i32 {
-    ((x.clamp(-1000.0, 1000.0) + 1000.5) as i32 - 1000).clamp(lowest, highest)
-}
-
-/// The `count` best units for targets `(x, weight)` that become integers: the largest target is put at each integer from
-/// `largest` some way down to 0, and the unit fitted to the integers that follow.
-fn ladder(targets: Vec<(f32, f32)>, largest: i32, lowest: i32, highest: i32, count: usize) -> Vec<f32> {
-    let peak = targets.iter().fold(0.0, |peak: f32, &(x, _)| if x.abs() > peak.abs() { x } else { peak });
+/// The `count` best units for targets that become integers: the largest target is put at each of the furthest integers,
+/// and the unit fitted to the integers that follow. To the targets, the unit is a scale and the integers are levels.
+fn ladder(targets: &[f32], weights: &[f32], integers: Integers, count: usize) -> Vec<f32> {
+    let peak = targets.iter().fold(0.0, |peak: f32, &x| if x.abs() > peak.abs() { x } else { peak });
     if peak == 0.0 {
         return vec![0.0];
     }
+    let group = Group { values: targets, weights, weight: weights.iter().sum() };
+    let nearest =
+        Nearest::from(Levels::Range { lowest: integers.lowest as i8, highest: integers.highest as i8 });
+    let furthest = integers.furthest();
     // A single unit is wanted where time is short; then it also need not be looked for far.
-    let most = largest.abs();
-    let least = if count == 1 { most - (most / 4).min(8) } else { most / 2 };
-    let mut found: Vec<(f32, f32)> = (least.max(1)..=most)
-        .map(|integer| {
-            let start = peak / (integer * largest.signum()) as f32;
-            let fitted = fitted(&targets, start, lowest, highest);
-            let cost = |unit: f32| {
-                let inverse = inverse(unit);
-                let off = |x: f32| x - unit * self::integer(x * inverse, lowest, highest) as f32;
-                targets.iter().map(|&(x, weight)| weight * off(x) * off(x)).sum::<f32>()
-            };
-            let (from_start, from_fit) = (cost(start), cost(fitted));
-            if from_fit < from_start { (from_fit, fitted) } else { (from_start, start) }
-        })
-        .collect();
+    let steps = if count == 1 { CANDIDATES } else { furthest.abs() as usize / 2 + 1 };
+    let mut found: Vec<(f32, f32)> = Vec::new();
+    for first in (0..steps).step_by(CANDIDATES) {
+        let mut start = Candidates::default();
+        for (lane, scale) in start.scale.iter_mut().enumerate() {
+            let magnitude = (furthest.abs() - (first + lane) as f32).max(1.0);
+            *scale = peak / (magnitude * furthest.signum());
+        }
+        let fitted = settle(&nearest, Minimum::None, group, &start, 2);
+        if count == 1 {
+            return vec![fitted.at.scale[best(&fitted.error)]];
+        }
+        found.extend(fitted.error.into_iter().zip(fitted.at.scale));
+    }
     found.sort_by(|a, b| a.0.total_cmp(&b.0));
-    found.truncate(count.max(1));
+    found.dedup_by_key(|(_, unit)| *unit);
+    found.truncate(count);
     found.into_iter().map(|(_, unit)| unit).collect()
 }
 
-/// The least squares unit for the integers that `unit` leads to.
-fn fitted(targets: &[(f32, f32)], unit: f32, lowest: i32, highest: i32) -> f32 {
-    let inverse = inverse(unit);
-    let (mut product, mut square) = (0.0, 0.0);
-    for &(x, weight) in targets {
-        let k = integer(x * inverse, lowest, highest) as f32;
-        product += weight * k * x;
-        square += weight * k * k;
-    }
-    if square > 0.0 { product / square } else { unit }
-}
-
 /// Each group picks its integers, then `d` and `dmin` are fitted to all levels; and again.
-fn refine(
-    block: &Block,
-    mut groups: Vec<Optimum>,
-    integers: &Integers,
-    d: f32,
-    dmin: f32,
-    rounds: usize,
-) -> Choice {
-    let (mut d, mut dmin) = (block.stored(d), block.stored_min(dmin));
+fn refine(block: &Block, groups: &[Optimum], offer: &Offer, d: f32, dmin: f32, rounds: usize) -> Choice {
+    let mut optima = [Optimum::default(); MOST_GROUPS];
+    let optima = &mut optima[..groups.len()];
+    optima.copy_from_slice(groups);
+    let (mut d, mut dmin) = (block.stored_one(d), block.stored_one_min(dmin));
     let mut best: Option<Choice> = None;
     for _ in 0..rounds {
-        let (choice, fit) = pick(block, &mut groups, integers, d, dmin);
+        let (choice, fit) = pick(block, optima, offer, d, dmin);
         let (next_d, next_dmin) = fit.solve(&choice);
         let improved = best.as_ref().is_none_or(|best| choice.error < best.error);
         if improved {
             best = Some(choice);
         }
-        let next = (block.stored(next_d), block.stored_min(next_dmin));
+        let next = (block.stored_one(next_d), block.stored_one_min(next_dmin));
         if !improved || next == (d, dmin) {
             break;
         }
         (d, dmin) = next;
     }
-    best.unwrap_or(Choice { d, dmin, scale: [0; GROUPS], min: [0; GROUPS], error: f32::INFINITY })
+    best.unwrap_or(Choice {
+        d,
+        dmin,
+        scale: [0.0; MOST_GROUPS],
+        min: [0.0; MOST_GROUPS],
+        error: f32::INFINITY,
+    })
 }
 
 /// The coefficients of the error as a quadratic function of `d` and `dmin`, with levels and integers kept.
@@ -206,70 +212,72 @@ impl Quadratic {
 }
 
 /// The best integers of each group near its optimum, judged by its values rounded anew; the optima follow the levels.
-fn pick(
-    block: &Block,
-    groups: &mut [Optimum],
-    integers: &Integers,
-    d: f32,
-    dmin: f32,
-) -> (Choice, Quadratic) {
-    let minimum = Minimum::from(block.grid.minimums);
-    let mut choice = Choice { d, dmin, scale: [0; GROUPS], min: [0; GROUPS], error: 0.0 };
+fn pick(block: &Block, groups: &mut [Optimum], offer: &Offer, d: f32, dmin: f32) -> (Choice, Quadratic) {
+    let searcher = block.searcher;
+    let mut choice = Choice { d, dmin, scale: [0.0; MOST_GROUPS], min: [0.0; MOST_GROUPS], error: 0.0 };
     let mut quadratic = Quadratic::default();
-    for (g, (values, weights)) in block.groups().enumerate() {
-        let near = neighbours(&groups[g], integers, d, dmin);
-        let mut candidates = Candidates::default();
-        for (lane, &(scale, min)) in near.iter().enumerate() {
-            candidates.scale[lane] = scale as f32 * d;
-            candidates.min[lane] = min as f32 * dmin;
+    for (g, optimum) in groups.iter_mut().enumerate() {
+        let near = neighbours(optimum, offer, d, dmin);
+        let mut candidates = near;
+        for lane in 0..CANDIDATES {
+            candidates.scale[lane] *= d;
+            candidates.min[lane] *= dmin;
         }
-        let sums = sums(block.grid.levels, values, weights, &candidates);
-        let lane = (1..CANDIDATES)
-            .fold(0, |best, lane| if sums.error[lane] < sums.error[best] { lane } else { best });
-        (choice.scale[g], choice.min[g]) = near[lane];
+        let sums = sums(&searcher.nearest, searcher.minimum, block.group(g), &candidates);
+        let lane = best(&sums.error);
+        (choice.scale[g], choice.min[g]) = (near.scale[lane], near.min[lane]);
         choice.error += sums.error[lane];
-        let (k, n) = (f64::from(near[lane].0), f64::from(near[lane].1));
+        let (k, n) = (f64::from(near.scale[lane]), f64::from(near.min[lane]));
         quadratic.scale_scale += k * k * f64::from(sums.ll[lane]);
         quadratic.scale_min += k * n * f64::from(sums.l[lane]);
-        quadratic.min_min += n * n * f64::from(groups[g].w);
+        quadratic.min_min += n * n * f64::from(optimum.w);
         quadratic.scale_r += k * f64::from(sums.rl[lane]);
         quadratic.min_r += n * f64::from(sums.r[lane]);
-        let w = groups[g].w;
-        groups[g] = least_squares(&candidates, &sums, w, minimum).optimum(lane, &sums, w);
+        let (scale, min) = (candidates.scale[lane], candidates.min[lane]);
+        let step = sums.step(lane, optimum.w, min, searcher.minimum);
+        *optimum = Optimum {
+            scale: scale + step.scale,
+            min: min + step.min,
+            error: step.error,
+            w: optimum.w,
+            l: sums.l[lane],
+            ll: sums.ll[lane],
+        };
     }
     (choice, quadratic)
 }
 
 /// Integers near a group's optimum.
-fn neighbours(group: &Optimum, integers: &Integers, d: f32, dmin: f32) -> [(i32, i32); CANDIDATES] {
+fn neighbours(group: &Optimum, offer: &Offer, d: f32, dmin: f32) -> Candidates {
     let (at, per_dmin) = (group.scale * inverse(d), inverse(dmin));
-    let mut near = [(0, 0); CANDIDATES];
-    if integers.highest_min == 0 {
-        let first = integer(at, integers.lowest, integers.highest) - CANDIDATES as i32 / 2;
-        for (scale, near) in (first..).zip(&mut near) {
-            near.0 = scale.clamp(integers.lowest, integers.highest);
+    let mut near = Candidates::default();
+    let Some(mins) = offer.mins else {
+        let first = offer.scales.nearest(at) - (CANDIDATES / 2) as f32;
+        for lane in 0..CANDIDATES {
+            near.scale[lane] = offer.scales.clamp(first + lane as f32);
         }
         return near;
-    }
+    };
     // Two scales on either side of the optimum; for each of them two minimums on either side of what is then best.
-    let first = integer(at - 0.5, integers.lowest, integers.highest) - 1;
-    for (scale, near) in (first..).zip(near.chunks_exact_mut(4)) {
-        let scale = scale.clamp(integers.lowest, integers.highest);
-        let first = integer(min_for(group, scale as f32 * d) * per_dmin - 0.5, 0, integers.highest_min) - 1;
-        for (min, near) in (first..).zip(near) {
-            *near = (scale, min.clamp(0, integers.highest_min));
+    let first = offer.scales.nearest(at - 0.5) - 1.0;
+    for step in 0..4 {
+        let scale = offer.scales.clamp(first + step as f32);
+        let first = mins.nearest(min_for(group, scale * d) * per_dmin - 0.5) - 1.0;
+        for lane in 0..4 {
+            near.scale[4 * step + lane] = scale;
+            near.min[4 * step + lane] = mins.clamp(first + lane as f32);
         }
     }
     near
 }
 
-fn codes(block: &Block, choice: &Choice) -> Codes {
-    let mut codes = Codes { d: choice.d * block.unit, dmin: choice.dmin * block.unit, ..Codes::ZERO };
-    let group = block.grid.group;
-    for (g, (values, _)) in block.groups().enumerate() {
+/// Puts a choice into the codes of the block.
+fn write(block: &Block, choice: &Choice, codes: &mut Codes) {
+    let searcher = block.searcher;
+    (codes.d, codes.dmin) = (choice.d * block.unit, choice.dmin * block.unit);
+    for (g, q) in codes.q.chunks_exact_mut(searcher.grid.group).take(block.groups()).enumerate() {
         (codes.scale[g], codes.min[g]) = (choice.scale[g] as i8, choice.min[g] as u8);
-        let (scale, min) = (choice.scale[g] as f32 * choice.d, choice.min[g] as f32 * choice.dmin);
-        levels(block.grid.levels, values, scale, min, &mut codes.q[g * group..][..group]);
+        let (scale, min) = (choice.scale[g] * choice.d, choice.min[g] * choice.dmin);
+        levels(&searcher.nearest, block.group(g).values, scale, min, q);
     }
-    codes
 }

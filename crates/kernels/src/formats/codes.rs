@@ -5,6 +5,7 @@
 
 use super::block::MOST_VALUES;
 use super::rounding::stored;
+use crate::simd::{Simd, per_tier};
 
 /// The most groups of a block.
 const MOST_GROUPS: usize = MOST_VALUES / 16;
@@ -154,6 +155,16 @@ impl Codes {
         self.scale_of(grid, g) * f32::from(self.q[i]) - self.min_of(grid, g)
     }
 
+    /// The sum of `importance * (value - rounded)^2` over a block of `values`.
+    ///
+    /// # Panics
+    /// If there are not as many importances as values.
+    pub fn error(&self, grid: &Grid, values: &[f32], importance: &[f32]) -> f64 {
+        assert_eq!(values.len(), importance.len(), "values and their importance");
+        // SAFETY: nothing but the tier is to be promised.
+        unsafe { squared_error(self, grid, values, importance) }
+    }
+
     /// The level that brings value `i` nearest to `value`, by the scale and minimum that it has.
     #[inline]
     pub fn nearest(&self, grid: &Grid, i: usize, value: f32) -> i8 {
@@ -164,4 +175,33 @@ impl Codes {
             scale => grid.levels.nearest((value + self.min_of(grid, g)) / scale),
         }
     }
+}
+
+per_tier! {
+    /// [`sum_of_squares`] on this process' tier.
+    ///
+    /// # Safety
+    /// As for [`sum_of_squares`], but for the tier.
+    fn squared_error(codes: &Codes, grid: &Grid, values: &[f32], importance: &[f32]) -> f64 = sum_of_squares
+}
+
+/// Eight sums side by side, which the compiler makes vectors of: the same bits on every tier.
+///
+/// # Safety
+/// The caller is compiled for the tier of `S`.
+#[inline(always)]
+unsafe fn sum_of_squares<S: Simd>(codes: &Codes, grid: &Grid, values: &[f32], importance: &[f32]) -> f64 {
+    let mut sums = [0.0; 8];
+    let groups = values.chunks(grid.group).zip(importance.chunks(grid.group)).zip(codes.q.chunks(grid.group));
+    for (g, ((values, importance), q)) in groups.enumerate() {
+        let (scale, min) = (codes.scale_of(grid, g), codes.min_of(grid, g));
+        let values = values.as_chunks::<8>().0.iter().zip(importance.as_chunks::<8>().0);
+        for ((x, w), q) in values.zip(q.as_chunks::<8>().0) {
+            for i in 0..8 {
+                let off = f64::from(x[i] - (scale * f32::from(q[i]) - min));
+                sums[i] += f64::from(w[i]) * off * off;
+            }
+        }
+    }
+    sums.into_iter().sum()
 }

@@ -39,6 +39,8 @@ mod tests;
 
 pub use codes::{Codes, Grid, Levels, Minimums, Scales};
 pub(crate) use lanes::{FloatLanes, Lanes, Sink, bias_shift};
+#[cfg(test)]
+pub(crate) use rounding::stored;
 
 use crate::cpu::Tier;
 use crate::matmul::dispatch::{Kernels, float_kernels, kernels};

@@ -12,6 +12,7 @@ use super::codes::{Codes, Grid, Levels, Minimums, Scales};
 use super::lanes::{Lanes, Sink, step_bytes};
 use super::rounding::{inverse, peak, stored};
 use crate::simd::Simd;
+use crate::trials::nearest_levels;
 
 /// Values in a block.
 pub(crate) const VALUES: usize = 32;
@@ -45,10 +46,7 @@ pub(crate) fn integers(block: &[u8], q: &mut [i8], scale: &mut [f32], min: &mut 
 pub(crate) fn round(values: &[f32]) -> Codes {
     let d = peak(values).abs() / 127.0;
     let mut codes = Codes { d: stored(d), ..Codes::ZERO };
-    let per_step = inverse(d);
-    for (q, x) in codes.q.iter_mut().zip(values) {
-        *q = (x * per_step).round() as i8;
-    }
+    nearest_levels(&GRID.levels.into(), values, inverse(d), 0.0, &mut codes.q[..VALUES]);
     codes
 }
 

@@ -5,17 +5,20 @@
 //! way again.
 
 use super::block::MOST_VALUES;
-use super::codes::{Codes, Grid, Levels, Minimums, Scales};
+use super::codes::{Codes, Grid, Minimums, Scales};
 use crate::half::{f16_to_f32, f32_to_f16};
+use crate::trials::{Nearest, nearest_levels};
+
+pub(crate) use crate::trials::range;
 
 /// The value of largest magnitude, with its sign: the first of them when several tie, 0 for no values.
 pub(crate) fn peak(values: &[f32]) -> f32 {
-    values.iter().fold(0.0, |peak: f32, &x| if x.abs() > peak.abs() { x } else { peak })
-}
-
-/// Smallest and largest value.
-pub(crate) fn range(values: &[f32]) -> (f32, f32) {
-    values.iter().fold((f32::INFINITY, f32::NEG_INFINITY), |(low, high), &x| (low.min(x), high.max(x)))
+    let (low, high) = range(values);
+    match -low == high {
+        true => values.iter().copied().find(|x| x.abs() == high).unwrap_or(0.0),
+        false if -low > high => low,
+        false => high,
+    }
 }
 
 /// `1 / x`, and 0 for 0: a block of equal values has no step to divide by.
@@ -30,33 +33,21 @@ pub(crate) fn index(levels: &[i8; 16], level: i8) -> u8 {
     place.unwrap_or(0) as u8
 }
 
-/// `codes` with the nearest level for each of `values`: the first in the grid's table where several tie.
-pub(crate) fn nearest(values: &[f32], mut codes: Codes, grid: &Grid) -> Codes {
-    let Levels::Table(levels) = grid.levels else { unreachable!("a grid of equal steps") };
-    for (i, &x) in values.iter().enumerate() {
-        let scale = codes.scale_of(grid, i / grid.group);
-        let mut best = (f32::INFINITY, levels[0]);
-        for &level in levels {
-            let error = (scale * f32::from(level) - x).abs();
-            if error < best.0 {
-                best = (error, level);
-            }
-        }
-        codes.q[i] = best.1;
+/// `codes` with the nearest level for each of `values`: the lower one where two tie.
+pub(crate) fn nearest(values: &[f32], codes: Codes, grid: &Grid) -> Codes {
+    let levels = Nearest::from(grid.levels);
+    let mut q = codes.q;
+    for (g, (values, q)) in values.chunks_exact(grid.group).zip(q.chunks_exact_mut(grid.group)).enumerate() {
+        nearest_levels(&levels, values, inverse(codes.scale_of(grid, g)), 0.0, q);
     }
-    codes
+    Codes { q, ..codes }
 }
 
 /// Rounds to a grid of one scale and signed levels: the value of largest magnitude becomes the lowest level.
 pub(crate) fn peaked(values: &[f32], grid: &Grid) -> Codes {
-    let (lowest, highest) = grid.levels.ends();
-    let d = peak(values) / f32::from(lowest);
+    let d = peak(values) / f32::from(grid.levels.ends().0);
     let mut codes = Codes { d: stored(d), ..Codes::ZERO };
-    let (per_step, top, shift) =
-        (inverse(d), f32::from(highest) - f32::from(lowest), 0.5 - f32::from(lowest));
-    for (q, x) in codes.q.iter_mut().zip(values) {
-        *q = (x * per_step + shift).clamp(0.0, top) as i8 + lowest;
-    }
+    nearest_levels(&grid.levels.into(), values, inverse(d), 0.0, &mut codes.q[..values.len()]);
     codes
 }
 
@@ -66,47 +57,40 @@ pub(crate) fn ranged(values: &[f32], grid: &Grid) -> Codes {
     let (low, high) = range(values);
     let d = (high - low) / highest;
     let mut codes = Codes { d: stored(d), dmin: stored(-low), ..Codes::ZERO };
-    let per_step = inverse(d);
-    for (q, x) in codes.q.iter_mut().zip(values) {
-        *q = ((x - low) * per_step + 0.5).min(highest) as i8;
-    }
+    nearest_levels(&grid.levels.into(), values, inverse(d), -low, &mut codes.q[..values.len()]);
     codes
 }
 
 /// Rounds to a grid of signed levels and signed scales. The peaks of the groups go to the lowest level, since a two's
 /// complement field reaches one level further down than up; so does the peak of the scales.
 pub(crate) fn symmetric(values: &[f32], grid: &Grid) -> Codes {
-    let (Levels::Range { lowest, highest }, Scales::Integer { lowest: lowest_scale, highest: highest_scale }) =
-        (grid.levels, grid.scales)
-    else {
+    let Scales::Integer { lowest: lowest_scale, highest: highest_scale } = grid.scales else {
         unreachable!("a grid of another kind")
     };
-    let [lowest, highest, lowest_scale, highest_scale] =
-        [lowest, highest, lowest_scale, highest_scale].map(f32::from);
+    let (lowest, levels) = (f32::from(grid.levels.ends().0), Nearest::from(grid.levels));
+    let [lowest_scale, highest_scale] = [lowest_scale, highest_scale].map(f32::from);
     let mut steps = [0.0; MOST_VALUES / 16];
     for (step, group) in steps.iter_mut().zip(values.chunks_exact(grid.group)) {
         *step = peak(group) / lowest;
     }
     let mut codes = Codes { d: stored(peak(&steps) / lowest_scale), ..Codes::ZERO };
-    for (g, group) in values.chunks_exact(grid.group).enumerate() {
-        let scale = (steps[g] * inverse(codes.d)).round().clamp(lowest_scale, highest_scale);
+    let per_scale = inverse(codes.d);
+    let groups = values.chunks_exact(grid.group).zip(codes.q.chunks_exact_mut(grid.group));
+    for (g, (group, q)) in groups.enumerate() {
+        let scale = whole(steps[g] * per_scale).clamp(lowest_scale, highest_scale);
         codes.scale[g] = scale as i8;
-        let per_step = inverse(codes.d * scale);
-        for (q, x) in codes.q[g * grid.group..].iter_mut().zip(group) {
-            *q = (x * per_step).round().clamp(lowest, highest) as i8;
-        }
+        nearest_levels(&levels, group, inverse(codes.d * scale), 0.0, q);
     }
     codes
 }
 
 /// Rounds to a grid with integer scales and minimums. A minimum above 0 cannot be stored and counts as 0.
 pub(crate) fn affine(values: &[f32], grid: &Grid) -> Codes {
-    let (Levels::Range { highest, .. }, Minimums::Integer { highest: highest_scale }) =
-        (grid.levels, grid.minimums)
-    else {
+    let Minimums::Integer { highest: highest_scale } = grid.minimums else {
         unreachable!("a grid of another kind")
     };
-    let (highest, highest_scale) = (f32::from(highest), f32::from(highest_scale));
+    let (highest, levels) = (f32::from(grid.levels.ends().1), Nearest::from(grid.levels));
+    let highest_scale = f32::from(highest_scale);
     let (mut steps, mut mins) = ([0.0; MOST_VALUES / 16], [0.0; MOST_VALUES / 16]);
     for (g, group) in values.chunks_exact(grid.group).enumerate() {
         let (low, high) = range(group);
@@ -115,16 +99,22 @@ pub(crate) fn affine(values: &[f32], grid: &Grid) -> Codes {
     }
     let (d, dmin) = (stored(peak(&steps) / highest_scale), stored(peak(&mins) / highest_scale));
     let mut codes = Codes { d, dmin, ..Codes::ZERO };
-    for (g, group) in values.chunks_exact(grid.group).enumerate() {
-        let scale = (steps[g] * inverse(d)).round().min(highest_scale);
-        let min = (mins[g] * inverse(dmin)).round().min(highest_scale);
+    let (per_scale, per_min) = (inverse(d), inverse(dmin));
+    let groups = values.chunks_exact(grid.group).zip(codes.q.chunks_exact_mut(grid.group));
+    for (g, (group, q)) in groups.enumerate() {
+        let scale = whole(steps[g] * per_scale).min(highest_scale);
+        let min = whole(mins[g] * per_min).min(highest_scale);
         (codes.scale[g], codes.min[g]) = (scale as i8, min as u8);
-        let per_step = inverse(d * scale);
-        for (q, x) in codes.q[g * grid.group..].iter_mut().zip(group) {
-            *q = ((x + dmin * min) * per_step).round().clamp(0.0, highest) as i8;
-        }
+        nearest_levels(&levels, group, inverse(d * scale), dmin * min, q);
     }
     codes
+}
+
+/// The integer nearest to `x`, ties to even, of magnitudes below 2^22; others are somewhere beyond.
+fn whole(x: f32) -> f32 {
+    // At this size the last place of an `f32` is 1. `round` would be a library call on processors of old.
+    const MAGIC: f32 = 12_582_912.0;
+    x + MAGIC - MAGIC
 }
 
 /// What remains of a scale that is stored as a half: finite, for a scale of infinity would make NaN of level 0.

@@ -184,6 +184,11 @@ impl Simd for Avx2 {
         unsafe { both!(_mm256_cvtps_epi32(a)) }
     }
     #[inline(always)]
+    unsafe fn round(a: Self::F) -> Self::F {
+        const NEAREST: i32 = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;
+        unsafe { [_mm256_round_ps::<NEAREST>(a[0]), _mm256_round_ps::<NEAREST>(a[1])] }
+    }
+    #[inline(always)]
     unsafe fn add_int(a: Self::V, b: Self::V) -> Self::V {
         unsafe { both!(_mm256_add_epi32(a, b)) }
     }

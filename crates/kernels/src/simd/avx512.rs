@@ -114,6 +114,10 @@ impl Simd for Avx512 {
         unsafe { _mm512_cvtps_epi32(a) }
     }
     #[inline(always)]
+    unsafe fn round(a: Self::F) -> Self::F {
+        unsafe { _mm512_roundscale_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(a) }
+    }
+    #[inline(always)]
     unsafe fn add_int(a: Self::V, b: Self::V) -> Self::V {
         unsafe { _mm512_add_epi32(a, b) }
     }

@@ -106,6 +106,8 @@ pub(crate) trait Simd: Copy + 'static {
     unsafe fn store_i8(to: *mut i8, a: Self::V) -> i32;
     /// Lanes rounded to the nearest 32-bit integers, ties to even.
     unsafe fn round_to_int(a: Self::F) -> Self::V;
+    /// Lanes rounded to the nearest integers, ties to even.
+    unsafe fn round(a: Self::F) -> Self::F;
     /// Signed lanes added.
     unsafe fn add_int(a: Self::V, b: Self::V) -> Self::V;
 

@@ -278,6 +278,10 @@ impl<D: Product> Simd for Arm<D> {
         }
     }
     #[inline(always)]
+    unsafe fn round(a: Self::F) -> Self::F {
+        unsafe { each!(vrndnq_f32(a)) }
+    }
+    #[inline(always)]
     unsafe fn add_int(a: Self::V, b: Self::V) -> Self::V {
         unsafe { each!(vaddq_u32(a, b)) }
     }

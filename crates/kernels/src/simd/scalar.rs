@@ -115,6 +115,10 @@ impl Simd for Scalar {
         lanes(|i| a[i].round_ties_even() as i32 as u32)
     }
     #[inline(never)]
+    unsafe fn round(a: Self::F) -> Self::F {
+        lanes(|i| a[i].round_ties_even())
+    }
+    #[inline(never)]
     unsafe fn add_int(a: Self::V, b: Self::V) -> Self::V {
         lanes(|i| a[i].wrapping_add(b[i]))
     }

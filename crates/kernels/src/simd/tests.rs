@@ -101,6 +101,7 @@ unsafe fn operations<S: Simd>(bytes: &Bytes) -> Results {
         ints!("store_i8", S::widen_u8(stored.as_ptr().cast()));
         ints!("store_i8's sum", S::splat(sum as u32));
         ints!("round_to_int", S::round_to_int(f));
+        floats!("round", S::round(f));
         let mut halves = [0u8; 33];
         S::store_f16(halves.as_mut_ptr().add(1), f);
         ints!("store_f16", S::widen_u16(halves.as_ptr().add(1)));
