@@ -282,23 +282,25 @@ mod tests {
         choose(place, &config(), sample, false, &[reader], candidates, &mut beside).unwrap()
     }
 
-    /// Of large channels the weights deserve finer steps; where all are alike there is nothing to win.
+    /// Small weights of large channels get finer steps.
     #[test]
     fn large_channels_get_finer_steps() {
         let large = |channel: usize| if channel % 32 == 3 { 20.0 } else { 1.0 };
-        let choice = chosen(Place::Attention, scales, |_| 0.1, large);
+        let choice = chosen(Place::Attention, scales, |column| 0.1 / large(column), large);
         let Some(Fold::Scale(factors)) = choice.fold else { panic!("{choice:?}") };
         assert!(factors[3] > 2.0 * factors[4] && factors[35] > 2.0 * factors[36], "{factors:?}");
-        assert_eq!(chosen(Place::Attention, |_| Vec::new(), |_| 0.1, large).fold, None);
+        // The other way round it would be wrong.
+        let inverse =
+            |squares: &[f32]| scales(&squares.iter().map(|square| 1.0 / square).collect::<Vec<f32>>());
+        assert_eq!(chosen(Place::Attention, inverse, |column| 0.1 / large(column), large).fold, None);
         assert!(scales(&[0.0; 4]).is_empty());
     }
 
-    /// A few large weights would make steps coarse for all; turned they are spread. Even ones gain nothing.
+    /// A few large weights would make steps coarse for all; turned they are spread.
     #[test]
     fn large_weights_are_spread() {
-        let rotated = |sizes: fn(usize) -> f32| {
-            chosen(Place::Value, |_| vec![rotation(&config(), 3)], sizes, |_| 1.0).fold.is_some()
-        };
-        assert!(rotated(|column| if column % 16 == 3 { 3.0 } else { 0.1 }));
+        let sizes = |column: usize| if column % 16 == 3 { 3.0 } else { 0.1 };
+        let choice = chosen(Place::Value, |_| vec![rotation(&config(), 3)], sizes, |_| 1.0);
+        assert!(choice.fold.is_some());
     }
 }
