@@ -69,15 +69,16 @@ impl Parts<'_> {
 
     fn tensor(&self, team: &Team, index: usize, info: &TensorInfo, writer: &mut Writer) -> Result<(), Error> {
         let data = self.source.file.data(info);
-        let decision = self.types[index].filter(|decision| decision.format.id != info.type_id);
-        let Some(Decision { format, .. }) = decision else {
-            return Ok(writer.write_tensor(&info.name, data)?);
-        };
+        // What was rounded, and norms and biases that something is folded into.
         if let Some(journal) = self.journal
             && let Some(bytes) = journal.get(&tensor_entry(index))?
         {
             return Ok(writer.write_tensor(&info.name, &bytes)?);
         }
+        let decision = self.types[index].filter(|decision| decision.format.id != info.type_id);
+        let Some(Decision { format, .. }) = decision else {
+            return Ok(writer.write_tensor(&info.name, data)?);
+        };
         let Some(from) = kernels::format(info.type_id) else {
             return Ok(writer.write_tensor(&info.name, data)?);
         };

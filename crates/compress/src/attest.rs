@@ -18,7 +18,7 @@ use crate::journal::Journal;
 use crate::options::{Effort, Options, Progress};
 use crate::pack::Clock;
 use crate::plan::Decision;
-use crate::walk::{Outcome, outcome_entry};
+use crate::walk::{Outcome, folded_entry, outcome_entry};
 
 /// What is known of a finished run.
 pub(crate) struct Attest<'a> {
@@ -94,6 +94,7 @@ pub(crate) fn attest(run: Attest<'_>) -> Result<Certificate, Error> {
             plain_error: outcome.map(|outcome| outcome.plain_error / outcome.power),
             error: outcome.map(|outcome| outcome.error / outcome.power),
             on_grid,
+            folded: run.journal.value(&folded_entry(index))?.unwrap_or_default(),
             method: match (rounded, outcome, options.effort) {
                 (false, ..) => "kept",
                 (true, None, _) => "importance",

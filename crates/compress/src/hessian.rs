@@ -5,7 +5,7 @@ use faer::{Accum, Mat, Side};
 use rayon::prelude::*;
 
 use crate::error::Error;
-use crate::float::{add_gram, check_finite, multiply, view, view_mut};
+use crate::float::{Fold, add_gram, check_finite, multiply, view, view_mut};
 use crate::imatrix::Squares;
 
 /// The sum of `x x^T` over the tokens seen. Twice this is the Hessian of a product's squared error in any row of its weights.
@@ -64,6 +64,20 @@ impl Hessian {
     pub(crate) fn diagonal(&self) -> Vec<f32> {
         let tokens = self.tokens.max(1) as f32;
         (0..self.columns).map(|i| self.gram[i * self.columns + i] / tokens).collect()
+    }
+
+    /// Of the same inputs in other coordinates.
+    pub(crate) fn folded(&self, fold: &Fold) -> Hessian {
+        let n = self.columns;
+        let mut folded = self.clone();
+        for i in 0..n {
+            for j in i + 1..n {
+                folded.gram[i * n + j] = folded.gram[j * n + i];
+            }
+        }
+        fold.values(&mut folded.gram);
+        fold.rows(&mut folded.gram, n);
+        folded
     }
 
     /// The squared error of a product whose weights are off by `errors`, `[rows][columns]`: summed over rows, a mean over tokens.
@@ -135,8 +149,10 @@ fn unit(lower: faer::MatRef<'_, f32>, n: usize) -> Factor {
 #[derive(Clone, Debug)]
 pub(crate) struct Inputs {
     tokens: usize,
-    /// Their mean squares, `[columns]`.
+    /// Their mean squares, `[columns]`, in the coordinates of the original.
     pub(crate) squares: Vec<f32>,
+    /// The coordinates that they are in.
+    pub(crate) fold: Option<Fold>,
     /// What error compensation needs, where anything is rounded.
     pub(crate) moments: Option<Moments>,
 }
@@ -159,11 +175,11 @@ impl Inputs {
         let tokens = input.len() / columns;
         let squares = mean_squares(input, columns, tokens);
         check_finite(&squares, || ACTIVATION.to_owned())?;
-        Ok(Inputs { tokens, squares, moments: None })
+        Ok(Inputs { tokens, squares, fold: None, moments: None })
     }
 
     /// Of `input`, `[token][columns]`, whose moments lean on the mean squares `common`, or else on their own, with so many
-    /// tokens for each column.
+    /// tokens for each column. `fold` has brought them into the coordinates that they are in.
     ///
     /// # Errors
     /// Those of [`Hessian::factor`].
@@ -172,12 +188,15 @@ impl Inputs {
         columns: usize,
         common: Option<&[f32]>,
         weight: f32,
+        fold: Option<&Fold>,
     ) -> Result<Inputs, Error> {
         let mut hessian = Hessian::new(columns);
         hessian.add(input);
         let squares = hessian.diagonal();
         let factor = hessian.factor(Prior { squares: common.unwrap_or(&squares), weight })?;
-        Ok(Inputs { tokens: hessian.tokens, squares, moments: Some(Moments { hessian, factor }) })
+        let squares = fold.map_or(squares.clone(), |fold| fold.unfolded_squares(input, &squares));
+        let (fold, moments) = (fold.cloned(), Some(Moments { hessian, factor }));
+        Ok(Inputs { tokens: input.len() / columns, squares, fold, moments })
     }
 
     /// As an importance file has them.

@@ -7,6 +7,7 @@ mod calibration;
 pub mod certificate;
 mod error;
 pub mod float;
+mod folding;
 mod hessian;
 pub mod imatrix;
 mod inventory;

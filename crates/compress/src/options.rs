@@ -12,6 +12,9 @@ pub struct Options<'a> {
     pub target: &'a Target,
     /// How much work that is worth.
     pub effort: Effort,
+    /// Whether channels may be scaled and heads rotated before rounding, where that is seen to help; of effort
+    /// [`Effort::Good`] and above.
+    pub fold: bool,
     /// The text that activations are gathered on.
     pub calibration: &'a Text,
     /// The text that the result is measured on; it should have no part of `calibration` in it.
@@ -37,6 +40,7 @@ impl fmt::Debug for Options<'_> {
         f.debug_struct("Options")
             .field("target", &self.target)
             .field("effort", &self.effort)
+            .field("fold", &self.fold)
             .field("seed", &self.seed)
             .field("memory", &self.memory)
             .finish_non_exhaustive()

@@ -18,7 +18,7 @@ use crate::methods::training::{self, DistillOptions, Learn, TrainingOptions, Tun
 use crate::options::{Effort, Options, Progress, Target, work_folder};
 use crate::plan::{self, Decision, Sensitivities};
 use crate::rounding::Search;
-use crate::walk::{Walk, squares};
+use crate::walk::{Walk, folds, squares};
 
 /// What was made.
 #[derive(Debug)]
@@ -169,6 +169,9 @@ impl<'a> Run<'a> {
         let Some(tokens) = &self.tokens else { return Ok(()) };
         let window = self.source.window(tokens.length);
         let rounded = Source::open(rounded)?;
+        // The same model in the coordinates of what was rounded.
+        let mut original = Source::open(&self.source.file.paths()[0])?;
+        original.folds = folds(&self.journal, original.config.layers.len())?;
         let seed = self.options.seed;
         let options = TrainingOptions {
             tune: TuneOptions { seed, ..TuneOptions::default() },
@@ -183,7 +186,7 @@ impl<'a> Run<'a> {
             progress(Progress { stage: "training", done, total: 2 * layers * steps });
         };
         let (tensors, _) = training::train(
-            &self.source,
+            &original,
             &rounded,
             &window,
             &tokens.tokens,
@@ -211,6 +214,7 @@ impl<'a> Run<'a> {
             tokens,
             search: if self.options.effort == Effort::Best { Search::Thorough } else { Search::Fast },
             journal: &self.journal,
+            fold: self.options.fold.then_some(self.options.seed),
         };
         let progress = self.options.progress;
         walk.run(&mut |done, total| {
@@ -253,14 +257,15 @@ const TYPES: &str = "types";
 
 /// What a journal must have been written for: the same source and the same wishes.
 fn key(source: &str, options: &Options<'_>) -> Result<String, Error> {
-    let Options { target, effort, calibration, seed, memory, imatrix_in, .. } = options;
+    let Options { target, effort, fold, calibration, seed, memory, imatrix_in, .. } = options;
     let imatrix = match imatrix_in {
         Some(path) => sha256_of_files(&[path])?,
         None => String::new(),
     };
     let text = sha256(calibration.content.as_bytes());
     let version = env!("CARGO_PKG_VERSION");
-    Ok(format!("{version}\n{source}\n{target}\n{}\n{text}\n{seed}\n{memory:?}\n{imatrix}\n", effort.name()))
+    let effort = effort.name();
+    Ok(format!("{version}\n{source}\n{target}\n{effort}\n{fold}\n{text}\n{seed}\n{memory:?}\n{imatrix}\n"))
 }
 
 /// How long each stage took.

@@ -13,7 +13,7 @@ use crate::methods::gptq::{PANEL, compensate};
 use crate::rounding::Search;
 
 /// The weights that are tried, in tokens for each column.
-const WEIGHTS: [f32; 7] = [0.0, 0.25, 1.0, 2.5, 5.0, 10.0, 25.0];
+pub(crate) const WEIGHTS: [f32; 7] = [0.0, 0.25, 1.0, 2.5, 5.0, 10.0, 25.0];
 
 /// Columns and rows of the small copy at most.
 const COLUMNS: usize = 8 * PANEL;
@@ -39,10 +39,8 @@ impl Sample<'_> {
     pub(crate) fn best_weight(&self, matrix: &[f32], format: &'static Format) -> Result<f32, Error> {
         let Some(grid) = format.grid() else { return Ok(0.0) };
         let kept = self.kept_columns();
-        let rows = matrix.len() / self.columns;
-        let rows = (0..rows.min(ROWS)).map(|i| i * rows / rows.min(ROWS));
-        let weight: Vec<f32> = rows.flat_map(|row| of_row(matrix, self.columns, row, &kept)).collect();
-        let [seen, unseen] = self.halves(&kept);
+        let weight = some_rows(matrix, self.columns, &kept);
+        let [seen, unseen] = self.halves(&kept, self.taken(&kept));
         let squares = seen.diagonal();
         let mut best = (f64::INFINITY, 0.0);
         for tried in WEIGHTS {
@@ -58,7 +56,7 @@ impl Sample<'_> {
     }
 
     /// All columns, or whole panels evenly from all over.
-    fn kept_columns(&self) -> Vec<usize> {
+    pub(crate) fn kept_columns(&self) -> Vec<usize> {
         if self.columns <= COLUMNS {
             return (0..self.columns).collect();
         }
@@ -66,12 +64,27 @@ impl Sample<'_> {
         (0..taken).flat_map(|i| (0..PANEL).map(move |column| i * panels / taken * PANEL + column)).collect()
     }
 
-    /// Moments of as many windows as leave as many columns for each token, half of all at most, and of as many others between
-    /// them.
-    fn halves(&self, kept: &[usize]) -> [Hessian; 2] {
-        let windows = (self.input.len() / self.columns / self.window).max(2);
-        let taken = (windows * kept.len() / self.columns).clamp(1, windows / 2);
-        let stride = windows / taken;
+    /// As many windows as leave as many columns for each token, half of all at most.
+    pub(crate) fn taken(&self, kept: &[usize]) -> usize {
+        taken(self.windows(), kept.len(), self.columns)
+    }
+
+    /// Some windows from all over: as many as both halves would have were there so many columns.
+    pub(crate) fn tried(&self, columns: usize) -> Vec<f32> {
+        let kept = Sample { input: &[], columns, window: self.window }.kept_columns();
+        let (windows, size) = (self.windows(), self.window * self.columns);
+        let tried = 2 * taken(windows, kept.len(), columns);
+        (0..tried).flat_map(|i| &self.input[i * windows / tried * size..][..size]).copied().collect()
+    }
+
+    /// Windows, two at least.
+    pub(crate) fn windows(&self) -> usize {
+        (self.input.len() / self.columns / self.window).max(2)
+    }
+
+    /// Moments of so many windows, and of as many others between them.
+    pub(crate) fn halves(&self, kept: &[usize], taken: usize) -> [Hessian; 2] {
+        let stride = self.windows() / taken;
         [0, stride / 2].map(|offset| {
             let mut hessian = Hessian::new(kept.len());
             for index in 0..taken {
@@ -84,6 +97,18 @@ impl Sample<'_> {
             hessian
         })
     }
+}
+
+/// Windows of a half, where so many of so many columns are kept.
+fn taken(windows: usize, kept: usize, columns: usize) -> usize {
+    (windows * kept / columns).clamp(1, windows / 2)
+}
+
+/// Rows of a matrix from all over, `ROWS` at most, of which some columns are kept.
+pub(crate) fn some_rows(matrix: &[f32], columns: usize, kept: &[usize]) -> Vec<f32> {
+    let rows = matrix.len() / columns;
+    let rows = (0..rows.min(ROWS)).map(|i| i * rows / rows.min(ROWS));
+    rows.flat_map(|row| of_row(matrix, columns, row, kept)).collect()
 }
 
 /// Some columns of a row.
@@ -135,7 +160,7 @@ mod tests {
         let sample = Sample { input: &input, columns, window };
         let kept = sample.kept_columns();
         assert_eq!((kept.len(), kept[0], kept[COLUMNS - 1]), (COLUMNS, 0, 8 * PANEL - 1));
-        let [seen, unseen] = sample.halves(&kept);
+        let [seen, unseen] = sample.halves(&kept, sample.taken(&kept));
         // Four of eight windows each.
         assert_ne!(seen.diagonal(), unseen.diagonal());
         let mean = |column: usize, first: usize| {

@@ -8,7 +8,7 @@ use compress::float::{Role, Source};
 use compress::imatrix::Importance;
 use compress::{Effort, Error, Options, Packed, Progress, Target, Text, pack, work_folder};
 use kernels::Team;
-use testkit::{TinyOptions, tiny_model};
+use testkit::{TinyModel, TinyOptions, tiny_model};
 
 struct Place {
     folder: tempfile::TempDir,
@@ -31,6 +31,52 @@ impl Place {
     }
 }
 
+/// A wide model in which some channels of norms, values and hidden layers are large, and what reads them small: it computes what
+/// an even one does, and folding helps.
+fn uneven(architecture: &str) -> TinyModel {
+    let mut model = tiny_model(&wide(architecture));
+    let factor = |channel: usize| if channel % 64 % 9 == 0 { 12.0 } else { 1.0 };
+    for (spec, data) in &mut model.tensors {
+        let part = spec.name.split('.').nth(2).unwrap_or_default();
+        // Channels that are written, the last rows, and whether others are read.
+        let (written, read) = match part {
+            "attn_norm" | "ffn_norm" => (256, false),
+            "attn_v" | "attn_qkv" => (128, true),
+            "ffn_up" => (256, true),
+            "attn_q" | "attn_k" | "attn_output" | "ffn_gate" | "ffn_down" => (0, true),
+            "ffn_gate_inp" | "ffn_gate_exps" | "ffn_up_exps" => (0, true),
+            _ => continue,
+        };
+        let vector = spec.shape.len() == 1;
+        let columns = if vector { 1 } else { spec.shape[0] as usize };
+        let rows = data.len() / 4 / columns;
+        for (index, x) in data.as_chunks_mut::<4>().0.iter_mut().enumerate() {
+            let (row, column) = (index / columns, index % columns);
+            let mut value = f32::from_le_bytes(*x);
+            if written > 0 && row + written >= rows {
+                value *= factor(row + written - rows);
+            }
+            if read && !vector {
+                value /= factor(column);
+            }
+            *x = value.to_le_bytes();
+        }
+    }
+    model
+}
+
+/// The f32 model's logits.
+fn logits(source: &Source) -> Vec<f32> {
+    let tokens: Vec<u32> = (0..64).map(|index| index * 7 % source.config.vocabulary as u32).collect();
+    let window = source.window(32);
+    let mut stream = source.embed(&tokens).unwrap();
+    for layer in 0..source.config.layers.len() {
+        source.block(layer).unwrap().forward(&source.setting(&window, layer), &mut stream);
+    }
+    let head = source.head().unwrap();
+    head.logits(&head.input(&stream))
+}
+
 fn wide(architecture: &str) -> TinyOptions {
     let mut options = TinyOptions::new(architecture);
     (options.width, options.heads, options.kv_heads, options.head_dim) = (256, 4, 2, 64);
@@ -43,26 +89,19 @@ fn wide(architecture: &str) -> TinyOptions {
 #[derive(Clone, Copy)]
 struct Beside<'a> {
     threads: usize,
+    fold: bool,
     imatrix_in: Option<&'a Path>,
     imatrix_out: Option<&'a Path>,
     progress: &'a dyn Fn(Progress<'_>),
 }
 
 const NOTHING: Beside<'static> =
-    Beside { threads: 2, imatrix_in: None, imatrix_out: None, progress: &|_| () };
+    Beside { threads: 2, fold: false, imatrix_in: None, imatrix_out: None, progress: &|_| () };
+
+const FOLDED: Beside<'static> = Beside { fold: true, ..NOTHING };
 
 fn run(source: &Path, target: &Path, wish: Target, effort: Effort) -> Result<Packed, Error> {
     run_beside(source, target, wish, effort, NOTHING)
-}
-
-fn run_told(
-    source: &Path,
-    target: &Path,
-    wish: Target,
-    effort: Effort,
-    progress: &dyn Fn(Progress<'_>),
-) -> Result<Packed, Error> {
-    run_beside(source, target, wish, effort, Beside { progress, ..NOTHING })
 }
 
 fn run_beside(
@@ -70,7 +109,7 @@ fn run_beside(
     target: &Path,
     wish: Target,
     effort: Effort,
-    Beside { threads, imatrix_in, imatrix_out, progress }: Beside<'_>,
+    Beside { threads, fold, imatrix_in, imatrix_out, progress }: Beside<'_>,
 ) -> Result<Packed, Error> {
     let short = |text: Text, bytes: usize| {
         let end = (0..=bytes).rev().find(|&at| text.content.is_char_boundary(at)).unwrap();
@@ -80,6 +119,7 @@ fn run_beside(
     let options = Options {
         target: &wish,
         effort,
+        fold,
         calibration: &calibration,
         held_out: &held_out,
         seed: 1,
@@ -175,16 +215,20 @@ fn what_lies_on_the_grid_stays() {
 fn goes_on_after_a_kill() {
     for architecture in ["llama", "qwen3moe"] {
         let place = Place::new();
-        let (source, target, other) = (place.model(architecture), place.path("a.gguf"), place.path("b.gguf"));
+        let [source, target, other] = ["source.gguf", "a.gguf", "b.gguf"].map(|name| place.path(name));
+        uneven(architecture).write(&source);
         let wish = || Target::Bits(4.0);
+        let run_told = |progress: &dyn Fn(Progress<'_>)| {
+            run_beside(&source, &target, wish(), Effort::Good, Beside { progress, ..FOLDED })
+        };
         let killed = std::panic::catch_unwind(|| {
-            run_told(&source, &target, wish(), Effort::Good, &|at| {
+            run_told(&|at| {
                 assert!(at.stage != "rounding" || at.done < 1, "killed");
             })
         });
         assert!(killed.is_err() && !target.exists() && work_folder(&target).exists());
         let stages = RefCell::new(Vec::new());
-        run_told(&source, &target, wish(), Effort::Good, &|at| {
+        let packed = run_told(&|at| {
             stages.borrow_mut().push((at.stage.to_owned(), at.done));
         })
         .unwrap();
@@ -192,8 +236,10 @@ fn goes_on_after_a_kill() {
         assert!(!stages.iter().any(|(stage, _)| stage.starts_with("measuring sens")), "not measured again");
         let first = stages.iter().find(|(stage, _)| stage == "rounding").unwrap().1;
         assert_eq!(first, 1, "begins where it was");
-        run(&source, &other, wish(), Effort::Good).unwrap();
-        assert_eq!(std::fs::read(target).unwrap(), std::fs::read(other).unwrap());
+        run_beside(&source, &other, wish(), Effort::Good, FOLDED).unwrap();
+        assert_eq!(std::fs::read(&target).unwrap(), std::fs::read(other).unwrap());
+        let tensors = packed.certificate.tensors;
+        assert!(tensors.iter().any(|tensor| tensor.name.starts_with("blk.0.") && !tensor.folded.is_empty()));
     }
 }
 
@@ -207,13 +253,54 @@ fn threads_do_not_show() {
             let target = place.path("small.gguf");
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
             let pack = || {
-                let beside = Beside { threads, ..NOTHING };
+                let beside = Beside { threads, ..FOLDED };
                 run_beside(&source, &target, Target::Bits(4.5), Effort::Good, beside).unwrap();
             };
             pool.install(pack);
             std::fs::read(target).unwrap()
         });
         assert!(packed[0] == packed[1], "{architecture}");
+    }
+}
+
+/// Channels that differ in size are folded, which norms and biases in the file take up: in eight bits next to nothing is lost.
+/// A mixture's feed-forward block is left alone.
+#[test]
+fn folding() {
+    let place = Place::new();
+    for architecture in ["llama", "qwen2", "qwen3", "gemma3", "phi3", "qwen3moe"] {
+        let (source, target) = (place.path("uneven.gguf"), place.path("small.gguf"));
+        uneven(architecture).write(&source);
+        let recipe = Target::Recipe("Q8_0".to_owned());
+        let packed = run_beside(&source, &target, recipe, Effort::Good, FOLDED).unwrap();
+        let certificate = packed.certificate;
+        let folded = |name: &str| {
+            let tensor = certificate.tensors.iter().find(|tensor| tensor.name == format!("blk.0.{name}"));
+            tensor.unwrap().folded.clone()
+        };
+        assert!(
+            certificate.quality.kl_mean.value < 1e-3,
+            "{architecture}: {:?}",
+            certificate.quality.kl_mean
+        );
+        assert_eq!(folded("attn_norm.weight"), ["output scaled"], "{architecture}");
+        let attention = if architecture == "phi3" { "attn_qkv.weight" } else { "attn_q.weight" };
+        assert_eq!(folded(attention)[0], "input scaled", "{architecture}");
+        assert!(!folded("attn_output.weight").is_empty(), "{architecture}");
+        if architecture == "qwen2" {
+            assert_eq!(folded("attn_v.bias").len(), 1);
+            assert!(folded("attn_q.bias").is_empty());
+        }
+        let dense = architecture != "qwen3moe";
+        assert_eq!(folded("ffn_norm.weight").is_empty(), !dense, "{architecture}");
+        let down = if dense { "ffn_down.weight" } else { "ffn_down_exps.weight" };
+        assert_eq!(folded(down).is_empty(), !dense, "{architecture}");
+        let [before, after] = [&source, &target].map(|path| {
+            let file = gguf::File::open(path).unwrap();
+            file.data(file.tensor("blk.0.attn_norm.weight").unwrap()).to_vec()
+        });
+        assert_ne!(before, after);
+        assert!(compress::certificate::check(&target).unwrap().passed(), "{architecture}");
     }
 }
 
@@ -229,6 +316,12 @@ fn training() {
     let wish = || Target::Recipe("Q2_K".to_owned());
     run(&source, &good, wish(), Effort::Good).unwrap();
     let trained = run(&source, &best, wish(), Effort::Best).unwrap().certificate;
+    // What is trained on top of folding starts from it.
+    let folded = place.path("folded.gguf");
+    uneven("llama").write(&source);
+    let uneven = run_beside(&source, &folded, wish(), Effort::Best, FOLDED).unwrap().certificate;
+    assert!(uneven.tensors.iter().any(|tensor| !tensor.folded.is_empty()));
+    assert!(uneven.won_back.unwrap().share > 0.0);
     assert_eq!(types(&good), types(&best));
     assert_ne!(std::fs::read(good).unwrap(), std::fs::read(&best).unwrap());
     assert!(trained.tensors.iter().any(|tensor| tensor.method == "gptq, trained"));

@@ -164,6 +164,9 @@ pub struct Tensor {
     pub error: Option<f64>,
     /// Whether the source's values already lay on the output type's grid, so that nothing had to be rounded.
     pub on_grid: bool,
+    /// What was folded into it so that it, or what reads its product, rounds better: `input scaled`, `output rotated`, ...
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub folded: Vec<String>,
     /// How it was rounded: `kept`, `importance`, `gptq`, ...
     pub method: String,
 }

@@ -30,6 +30,7 @@ pub(crate) fn certified(folder: &Path) -> (PathBuf, Certificate) {
             plain_error: matrix.then_some(3e-5),
             error: matrix.then_some(2e-5),
             on_grid: false,
+            folded: Vec::new(),
             method: if matrix { "gptq" } else { "kept" }.to_owned(),
         }
     };

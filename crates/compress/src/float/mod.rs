@@ -4,6 +4,7 @@
 mod attention;
 mod backward;
 mod block;
+mod fold;
 mod head;
 mod linear;
 mod mixture;
@@ -15,6 +16,7 @@ mod tests;
 pub use backward::{Norm, Observer, Trace};
 pub use block::{Block, Norms, ROLES, Role, Setting};
 pub(crate) use block::{add_outcome, check_finite};
+pub use fold::{Fold, Folds, PLACES, Place, Writer};
 pub use head::Head;
 pub use linear::{Linear, add_weight_gradient};
 pub(crate) use linear::{add_gram, multiply, view, view_mut};

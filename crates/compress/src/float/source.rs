@@ -11,6 +11,7 @@ use rayon::prelude::*;
 use text::Tokenizer;
 
 use super::block::{Block, Norms, ROLES, Role, Setting, check_finite};
+use super::fold::{Folds, PLACES};
 use super::linear::Linear;
 use super::mixture::Mixture;
 use crate::error::Error;
@@ -25,6 +26,8 @@ pub struct Source {
     pub tokenizer: Tokenizer,
     /// Its weights by role.
     pub weights: Weights,
+    /// What is folded in its blocks when they are read, by layer; none beyond the end.
+    pub folds: Vec<Folds>,
 }
 
 impl std::fmt::Debug for Source {
@@ -51,7 +54,7 @@ impl Source {
         let config = model::arch::configure(file.metadata())?;
         let weights = Weights::of_file(&file, &config)?;
         let tokenizer = Tokenizer::from_metadata(file.metadata()).map_err(model::Error::from)?;
-        Ok(Source { file, config, tokenizer, weights })
+        Ok(Source { file, config, tokenizer, weights, folds: Vec::new() })
     }
 
     /// Windows of `length` tokens.
@@ -128,6 +131,11 @@ impl Source {
         }
         for (role, projection) in ROLES.into_iter().zip(projections) {
             *block.matrix_mut(role) = self.linear(projection)?;
+        }
+        for (place, fold) in PLACES.into_iter().zip(self.folds.get(layer).into_iter().flatten()) {
+            if let Some(fold) = fold {
+                fold.apply(place, &self.config, &mut block);
+            }
         }
         Ok(block)
     }

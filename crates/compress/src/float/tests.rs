@@ -11,6 +11,10 @@ use super::*;
 const KINDS: [&str; 7] = ["llama", "qwen2", "qwen3", "gemma3", "phi3", "qwen3moe", "llama of experts"];
 
 fn tiny(kind: &str) -> TinyModel {
+    tiny_model(&tiny_options(kind))
+}
+
+fn tiny_options(kind: &str) -> TinyOptions {
     let mut options = TinyOptions::new(kind.split(' ').next().unwrap());
     if kind.ends_with("experts") {
         options.experts = Some((6, 3));
@@ -19,7 +23,7 @@ fn tiny(kind: &str) -> TinyModel {
             ("llama.expert_weights_scale".to_owned(), Value::F32(2.5)),
         ];
     }
-    tiny_model(&options)
+    options
 }
 
 /// The model in a file that is no longer there: it is mapped.
@@ -69,6 +73,65 @@ fn the_engine_computes_the_same() {
         for (got, wanted) in got.iter().zip(&wanted) {
             // The engine's cache rounds keys and values to halves, 2^-11 of their size.
             assert!((got - wanted).abs() < 4e-3 * size, "{architecture}: {got} for {wanted} of {size}");
+        }
+    }
+}
+
+/// Factors and rotations by chance at every place of a block, at those before a router none.
+fn folds(source: &Source, random: &mut testkit::Random, rotate: bool) -> Folds {
+    let config = &source.config;
+    let mut scale = |channels: usize| {
+        Some(Fold::Scale((0..channels).map(|_| 2f32.powf(3.0 * random.signed())).collect()))
+    };
+    let [attention, value, feed_forward, hidden] =
+        [config.width, config.kv_width(), config.width, config.feed_forward].map(&mut scale);
+    let value = match rotate {
+        true => Some(crate::folding::rotation(config, random.bits())),
+        false => value,
+    };
+    match config.experts {
+        None => [attention, value, feed_forward, hidden],
+        Some(_) => [attention, value, None, None],
+    }
+}
+
+/// What is folded changes weights, but not what the model says.
+#[test]
+fn folding_changes_nothing() {
+    for (kind, head_dim) in KINDS.into_iter().map(|kind| (kind, 16)).chain([("qwen2", 24)]) {
+        for rotate in [false, true] {
+            let mut options = tiny_options(kind);
+            options.head_dim = head_dim;
+            let model = tiny_model(&options);
+            let mut source = open(&model);
+            let (length, mut random) = (24, testkit::Random::new(8));
+            let tokens = tokens(2 * length, source.config.vocabulary);
+            let wanted = logits(&source, &tokens, length);
+            let layers = source.config.layers.len();
+            source.folds = (0..layers).map(|_| folds(&source, &mut random, rotate)).collect();
+            let got = logits(&source, &tokens, length);
+            let size = wanted.iter().fold(0f32, |most, x| most.max(x.abs()));
+            let error = got.iter().zip(&wanted).fold(0f32, |most, (a, b)| most.max((a - b).abs()));
+            assert!(error < 1e-4 * size, "{kind}: {error} of {size}");
+
+            // Each place is told from none: with its readers as they were the model says something else.
+            for (at, place) in PLACES.into_iter().enumerate() {
+                let folds = source.folds.clone();
+                let Some(fold) = folds[0][at].clone() else { continue };
+                let window = source.window(length);
+                let setting = source.setting(&window, 0);
+                let mut block = source.block(0).unwrap();
+                let mut stream = source.embed(&tokens).unwrap();
+                let mut other = stream.clone();
+                block.forward(&setting, &mut stream);
+                for &role in place.readers() {
+                    let read = fold.as_read(place, &source.config);
+                    read.unfold_weights(&mut block.matrix_mut(role).weight);
+                }
+                block.forward(&setting, &mut other);
+                let error = stream.iter().zip(&other).fold(0f32, |most, (a, b)| most.max((a - b).abs()));
+                assert!(error > 0.01, "{kind}, {place:?}: {error}");
+            }
         }
     }
 }

@@ -54,6 +54,11 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "EFFORT", value_enum, default_value_t = How::Good)]
     effort: How,
 
+    /// Also try to scale channels and rotate heads before rounding, and keep what leaves less error on windows set aside;
+    /// not with --effort fast or --imatrix
+    #[arg(long)]
+    fold: bool,
+
     /// The text to calibrate on [default: a built-in one of English, Chinese and code]
     #[arg(long, value_name = "FILE")]
     text: Option<PathBuf>,
@@ -161,6 +166,7 @@ pub(crate) fn run(arguments: Arguments, printer: &Printer) -> Result<(), Failure
     let options = Options {
         target: &target,
         effort: arguments.effort.into(),
+        fold: arguments.fold,
         calibration: &calibration,
         held_out: &held_out,
         seed: arguments.seed,

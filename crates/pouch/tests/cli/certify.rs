@@ -47,6 +47,7 @@ fn certified(pouch: &Pouch, text: &Text) {
         plain_error: None,
         error: None,
         on_grid: false,
+        folded: Vec::new(),
         method: "nearest".to_owned(),
     };
     let certificate = Certificate {

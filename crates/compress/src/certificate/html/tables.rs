@@ -57,7 +57,7 @@ fn tensors(out: &mut String, certificate: &Certificate) {
             format_args!(
                 "<tr><th scope=\"row\" class=\"name\">{}</th><td class=\"name\">{shape}</td><td>{}</td><td>{}</td>\
                  <td class=\"right\">{:.2}</td><td class=\"right\">{}</td><td class=\"right\">{}</td><td class=\"right\">{}</td>\
-                 <td class=\"right\">{}</td><td class=\"name\">{}{}</td></tr>\n",
+                 <td class=\"right\">{}</td><td class=\"name\">{}{}{}</td></tr>\n",
                 escaped(&tensor.name),
                 escaped(&tensor.source_type),
                 escaped(&tensor.type_name),
@@ -68,6 +68,7 @@ fn tensors(out: &mut String, certificate: &Certificate) {
                 figure(tensor.error),
                 escaped(&tensor.method),
                 if tensor.on_grid { ", on the grid before" } else { "" },
+                tensor.folded.iter().map(|folded| format!(", {}", escaped(folded))).collect::<String>(),
             ),
         );
     }
