@@ -65,18 +65,6 @@ fn uneven(architecture: &str) -> TinyModel {
     model
 }
 
-/// The f32 model's logits.
-fn logits(source: &Source) -> Vec<f32> {
-    let tokens: Vec<u32> = (0..64).map(|index| index * 7 % source.config.vocabulary as u32).collect();
-    let window = source.window(32);
-    let mut stream = source.embed(&tokens).unwrap();
-    for layer in 0..source.config.layers.len() {
-        source.block(layer).unwrap().forward(&source.setting(&window, layer), &mut stream);
-    }
-    let head = source.head().unwrap();
-    head.logits(&head.input(&stream))
-}
-
 fn wide(architecture: &str) -> TinyOptions {
     let mut options = TinyOptions::new(architecture);
     (options.width, options.heads, options.kv_heads, options.head_dim) = (256, 4, 2, 64);
@@ -271,18 +259,18 @@ fn folding() {
     for architecture in ["llama", "qwen2", "qwen3", "gemma3", "phi3", "qwen3moe"] {
         let (source, target) = (place.path("uneven.gguf"), place.path("small.gguf"));
         uneven(architecture).write(&source);
-        let recipe = Target::Recipe("Q8_0".to_owned());
-        let packed = run_beside(&source, &target, recipe, Effort::Good, FOLDED).unwrap();
+        let recipe = || Target::Recipe("Q8_0".to_owned());
+        let loss = run(&source, &target, recipe(), Effort::Good).unwrap().certificate.quality.kl_mean.value;
+        let packed = run_beside(&source, &target, recipe(), Effort::Good, FOLDED).unwrap();
         let certificate = packed.certificate;
         let folded = |name: &str| {
             let tensor = certificate.tensors.iter().find(|tensor| tensor.name == format!("blk.0.{name}"));
             tensor.unwrap().folded.clone()
         };
-        assert!(
-            certificate.quality.kl_mean.value < 1e-3,
-            "{architecture}: {:?}",
-            certificate.quality.kl_mean
-        );
+        // A token that goes to another expert weighs far more than any rounding.
+        let most = if architecture == "qwen3moe" { 2.0 * loss } else { 1e-3 };
+        let kl = &certificate.quality.kl_mean;
+        assert!(kl.value < most, "{architecture}: {kl:?}, without folding {loss}");
         assert_eq!(folded("attn_norm.weight"), ["output scaled"], "{architecture}");
         let attention = if architecture == "phi3" { "attn_qkv.weight" } else { "attn_q.weight" };
         assert_eq!(folded(attention)[0], "input scaled", "{architecture}");
