@@ -35,7 +35,7 @@ impl Place {
 /// an even one does, and folding helps.
 fn uneven(architecture: &str) -> TinyModel {
     let mut model = tiny_model(&wide(architecture));
-    let factor = |channel: usize| if channel % 64 % 9 == 0 { 12.0 } else { 1.0 };
+    let factor = |channel: usize| if (channel % 64).is_multiple_of(9) { 12.0 } else { 1.0 };
     for (spec, data) in &mut model.tensors {
         let part = spec.name.split('.').nth(2).unwrap_or_default();
         // Channels that are written, the last rows, and whether others are read.
