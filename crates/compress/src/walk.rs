@@ -236,6 +236,28 @@ impl Walk<'_> {
         Ok(choice)
     }
 
+    /// Folds a place that a norm writes, which is `input`.
+    fn fold_normed(
+        &self,
+        setting: &Setting<'_>,
+        place: Place,
+        block: &mut Block,
+        input: &mut [f32],
+        folds: &mut Folds,
+    ) -> Result<Found, Error> {
+        if !self.foldable(setting.layer, place) {
+            return Ok(Found::default());
+        }
+        let width = setting.config.width;
+        let candidates = folding::scales(&mean_squares(input, width, input.len() / width));
+        let sample = (self.sample(input, width), false);
+        let choice = self.fold(setting, place, block, sample, candidates, &mut |_| Ok(0.0))?;
+        if let Some(fold) = &choice.fold {
+            fold.values(input);
+        }
+        Ok(Found::of(place, choice, setting, folds))
+    }
+
     /// Folds what query, key and value read, which is `input`, and what the output of attention reads.
     fn fold_attention(
         &self,
@@ -246,15 +268,7 @@ impl Walk<'_> {
     ) -> Result<[Found; 2], Error> {
         let (layer, config) = (setting.layer, setting.config);
         let mut found = <[Found; 2]>::default();
-        if self.foldable(layer, Place::Attention) {
-            let candidates = folding::scales(&mean_squares(input, config.width, input.len() / config.width));
-            let sample = (self.sample(input, config.width), false);
-            let choice = self.fold(setting, Place::Attention, block, sample, candidates, &mut |_| Ok(0.0))?;
-            if let Some(fold) = &choice.fold {
-                fold.values(input);
-            }
-            found[0] = Found::of(Place::Attention, choice, setting, folds);
-        }
+        found[0] = self.fold_normed(setting, Place::Attention, block, input, folds)?;
         if self.foldable(layer, Place::Value) {
             let attended = block.attended(setting, input);
             let mut candidates = folding::scales(&folding::squares_of_heads(config, &attended));
@@ -292,16 +306,7 @@ impl Walk<'_> {
     ) -> Result<[Found; 2], Error> {
         let (layer, width) = (setting.layer, setting.config.width);
         let mut found = <[Found; 2]>::default();
-        if self.foldable(layer, Place::FeedForward) {
-            let candidates = folding::scales(&mean_squares(input, width, input.len() / width));
-            let sample = (self.sample(input, width), false);
-            let choice =
-                self.fold(setting, Place::FeedForward, block, sample, candidates, &mut |_| Ok(0.0))?;
-            if let Some(fold) = &choice.fold {
-                fold.values(input);
-            }
-            found[0] = Found::of(Place::FeedForward, choice, setting, folds);
-        }
+        found[0] = self.fold_normed(setting, Place::FeedForward, block, input, folds)?;
         if self.foldable(layer, Place::Hidden) {
             // The products are large, so no more windows than are looked at.
             let hidden_width = block.matrix(Role::Down).columns;
