@@ -147,10 +147,11 @@ pub fn range(values: &[f32]) -> (f32, f32) {
     ends
 }
 
-/// `1 / scale`, and 0 for 0, so that all values get the level nearest to 0.
+/// `1 / scale`, and 0 for 0, so that all values get the level nearest to 0. Of a scale below the normal range it is the largest
+/// number there is, for with an infinite one 0 would have no level.
 #[inline(always)]
-fn inverse(scale: f32) -> f32 {
-    if scale == 0.0 { 0.0 } else { 1.0 / scale }
+pub(crate) fn inverse(scale: f32) -> f32 {
+    if scale == 0.0 { 0.0 } else { (1.0 / scale).clamp(f32::MIN, f32::MAX) }
 }
 
 /// How the nearest level is found.

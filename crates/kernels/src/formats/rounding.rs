@@ -9,7 +9,7 @@ use super::codes::{Codes, Grid, Minimums, Scales};
 use crate::half::{f16_to_f32, f32_to_f16};
 use crate::trials::{Nearest, nearest_levels};
 
-pub(crate) use crate::trials::range;
+pub(crate) use crate::trials::{inverse, range};
 
 /// The value of largest magnitude, with its sign: the first of them when several tie, 0 for no values.
 pub(crate) fn peak(values: &[f32]) -> f32 {
@@ -19,11 +19,6 @@ pub(crate) fn peak(values: &[f32]) -> f32 {
         false if -low > high => low,
         false => high,
     }
-}
-
-/// `1 / x`, and 0 for 0: a block of equal values has no step to divide by.
-pub(crate) fn inverse(x: f32) -> f32 {
-    if x == 0.0 { 0.0 } else { 1.0 / x }
 }
 
 /// The first place of `level` in `levels`.
