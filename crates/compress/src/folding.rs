@@ -10,11 +10,10 @@ use model::Config;
 
 use crate::error::Error;
 use crate::float::{Fold, Linear, Place};
-use crate::hessian::{Hessian, Prior, mean_squares};
-use crate::methods::gptq::{PANEL, compensate};
-use crate::prior::{Sample, WEIGHTS, some_rows};
+use crate::hessian::{Hessian, mean_squares};
+use crate::methods::gptq::PANEL;
+use crate::prior::{Sample, errors, least, some_rows};
 use crate::random::Random;
-use crate::rounding::Search;
 
 /// Factors that are tried are the channels' root mean squares to these powers.
 const POWERS: [f32; 3] = [0.25, 0.5, 0.75];
@@ -96,16 +95,14 @@ impl Trial<'_> {
             Some(fold) => Cow::Owned(self.seen.folded(fold)),
             None => Cow::Borrowed(&self.seen),
         };
-        let squares = seen.diagonal();
-        let factor = seen.factor(Prior { squares: &squares, weight: prior })?;
+        let factor = seen.leaning(prior)?;
         let mut sum = 0.0;
         for reader in &self.readers {
-            let mut errors = reader.weight.clone();
+            let mut weight = reader.weight.clone();
             if let Some(fold) = &fold {
-                fold.weights(&mut errors);
+                fold.weights(&mut weight);
             }
-            let rounded = compensate(reader.format, reader.grid, &errors, &factor, Search::Fast);
-            errors.iter_mut().zip(&rounded.values).for_each(|(error, value)| *error -= value);
+            let mut errors = errors(weight, reader.format, reader.grid, &factor);
             if let Some(fold) = &fold {
                 fold.unfold_weights(&mut errors);
             }
@@ -141,13 +138,7 @@ pub(crate) fn choose(
     let readers = readers.iter().map(reader).collect();
     let columns = sample.columns;
     let trial = Trial { place, config, columns, kept, seen, unseen, readers };
-    let (mut prior, mut plain) = (0.0, f64::INFINITY);
-    for tried in WEIGHTS {
-        let error = trial.error(None, tried)?;
-        if error < plain {
-            (prior, plain) = (tried, error);
-        }
-    }
+    let (prior, plain) = least(|tried| trial.error(None, tried))?;
     let share = trial.columns as f64 / trial.kept.len() as f64;
     let mut best = share * plain + beside(None)?;
     let mut fold = None;
@@ -200,14 +191,11 @@ impl<'a> Values<'a> {
         let Rounded { linear, format, grid } = self.value;
         let width = self.kept.len();
         let pick = |row: &[f32]| self.kept.iter().map(|&column| row[column]).collect::<Vec<f32>>();
-        let mut errors: Vec<f32> = linear.weight.chunks_exact(linear.columns).flat_map(pick).collect();
+        let mut weight: Vec<f32> = linear.weight.chunks_exact(linear.columns).flat_map(pick).collect();
         if let Some(fold) = rotation {
-            fold.rows(&mut errors, width);
+            fold.rows(&mut weight, width);
         }
-        let squares = self.seen.diagonal();
-        let factor = self.seen.factor(Prior { squares: &squares, weight: self.prior })?;
-        let rounded = compensate(format, grid, &errors, &factor, Search::Fast);
-        errors.iter_mut().zip(&rounded.values).for_each(|(error, value)| *error -= value);
+        let mut errors = errors(weight, format, grid, &self.seen.leaning(self.prior)?);
         if let Some(fold) = rotation {
             fold.unfold_rows(&mut errors, width);
         }

@@ -101,6 +101,14 @@ impl Hessian {
         errors.chunks(256 * columns).map(of_rows).sum::<f64>() / tokens
     }
 
+    /// Factorises it beside a prior of its own diagonal, of so many tokens for each column.
+    ///
+    /// # Errors
+    /// Those of [`Hessian::factor`].
+    pub(crate) fn leaning(&self, weight: f32) -> Result<Factor, Error> {
+        self.factor(Prior { squares: &self.diagonal(), weight })
+    }
+
     /// Factorises what is left of it beside the prior; more damping is tried where rounding made the matrix indefinite.
     ///
     /// # Errors

@@ -8,12 +8,11 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use gguf::types::F32;
 use gguf::{File, Metadata, TensorSpec, Writer};
 
 use crate::Error;
 
-/// The id of plain 32-bit floats.
-const F32: u32 = 0;
 const SUMS: &str = ".in_sum2";
 const COUNTS: &str = ".counts";
 const KIND: &str = "imatrix";

@@ -5,15 +5,15 @@
 //! rounding by importance alone. What helps is a prior ([`Prior`](crate::hessian::Prior)), and how much of it differs from model to model
 //! and from matrix to matrix. So a small copy of the problem, with as many columns for each token, is solved with several.
 
-use kernels::Format;
+use kernels::{Format, Grid};
 
 use crate::error::Error;
-use crate::hessian::{Hessian, Prior};
+use crate::hessian::{Factor, Hessian};
 use crate::methods::gptq::{PANEL, compensate};
 use crate::rounding::Search;
 
 /// The weights that are tried, in tokens for each column.
-pub(crate) const WEIGHTS: [f32; 7] = [0.0, 0.25, 1.0, 2.5, 5.0, 10.0, 25.0];
+const WEIGHTS: [f32; 7] = [0.0, 0.25, 1.0, 2.5, 5.0, 10.0, 25.0];
 
 /// Columns and rows of the small copy at most.
 const COLUMNS: usize = 8 * PANEL;
@@ -41,18 +41,11 @@ impl Sample<'_> {
         let kept = self.kept_columns();
         let weight = some_rows(matrix, self.columns, &kept);
         let [seen, unseen] = self.halves(&kept, self.taken(&kept));
-        let squares = seen.diagonal();
-        let mut best = (f64::INFINITY, 0.0);
-        for tried in WEIGHTS {
-            let factor = seen.factor(Prior { squares: &squares, weight: tried })?;
-            let rounded = compensate(format, grid, &weight, &factor, Search::Fast);
-            let errors: Vec<f32> = weight.iter().zip(&rounded.values).map(|(a, b)| a - b).collect();
-            let error = unseen.error(&errors);
-            if error < best.0 {
-                best = (error, tried);
-            }
-        }
-        Ok(best.1)
+        let (best, _) = least(|tried| {
+            let factor = seen.leaning(tried)?;
+            Ok(unseen.error(&errors(weight.clone(), format, grid, &factor)))
+        })?;
+        Ok(best)
     }
 
     /// All columns, or whole panels evenly from all over.
@@ -97,6 +90,33 @@ impl Sample<'_> {
             hessian
         })
     }
+}
+
+/// The weight with which `error` is least, and that error.
+///
+/// # Errors
+/// Those of `error`.
+pub(crate) fn least(mut error: impl FnMut(f32) -> Result<f64, Error>) -> Result<(f32, f64), Error> {
+    let mut best = (0.0, f64::INFINITY);
+    for tried in WEIGHTS {
+        let found = error(tried)?;
+        if found < best.1 {
+            best = (tried, found);
+        }
+    }
+    Ok(best)
+}
+
+/// What rounding `weight`, `[rows][factor.columns]`, takes from it.
+pub(crate) fn errors(
+    mut weight: Vec<f32>,
+    format: &'static Format,
+    grid: &Grid,
+    factor: &Factor,
+) -> Vec<f32> {
+    let rounded = compensate(format, grid, &weight, factor, Search::Fast);
+    weight.iter_mut().zip(&rounded.values).for_each(|(weight, value)| *weight -= value);
+    weight
 }
 
 /// Windows of a half, where so many of so many columns are kept.

@@ -3,6 +3,9 @@
 //! This is what a reader needs to check sizes; unpacking belongs to `kernels`. Sizes follow the block structures
 //! of ggml (`ggml-common.h`), where a K-quant block is 256 values.
 
+/// The id of plain 32-bit floats.
+pub const F32: u32 = 0;
+
 /// Size of one number format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TypeInfo {

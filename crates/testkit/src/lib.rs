@@ -19,6 +19,7 @@ pub mod server;
 mod tensors;
 mod tokenizer;
 
+pub use gguf::types::F32;
 pub use large::{SHAPES, Shape, Types, contents, write_large};
 pub use random::Random;
 pub use tensors::{random_row, tensor_data};
@@ -27,9 +28,6 @@ pub use tokenizer::{TokenizerKind, tokenizer_metadata};
 use std::path::Path;
 
 use gguf::{Metadata, TensorSpec, Value, Writer};
-
-/// ggml's id of plain 32-bit floats.
-pub const F32: u32 = 0;
 
 /// The ChatML template that tiny models carry.
 pub const CHAT_TEMPLATE: &str = "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] \

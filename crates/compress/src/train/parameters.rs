@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use gguf::types::F32;
 use gguf::{Metadata, TensorSpec, Value, Writer};
 
 use super::vocabulary;
@@ -9,9 +10,6 @@ use crate::bytes::bytes_of;
 use crate::error::Error;
 use crate::float::{Block, Head, Linear, Norms, ROLES, Source};
 use crate::random::Random;
-
-/// ggml's id of plain 32-bit floats.
-const F32: u32 = 0;
 
 /// What a model from nothing is like. Its architecture is `llama`, its output matrix is not its embedding table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

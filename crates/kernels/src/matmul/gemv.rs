@@ -37,9 +37,8 @@ pub(crate) struct Gemv {
     pub(crate) float_sums: *const f32,
     /// One token's activations, for float weights.
     pub(crate) floats: *const f32,
-    /// 16 values for each group and token, at these distances.
+    /// 16 values for each group and token: groups one after another, tokens at this distance.
     pub(crate) out: *mut f32,
-    pub(crate) group_stride: usize,
     pub(crate) token_stride: usize,
     pub(crate) groups: usize,
     /// Tokens whose outcome is stored, at most those that are computed.
@@ -156,7 +155,7 @@ pub(crate) unsafe fn gemv<S: Simd, L: Lanes, const T: usize>(args: &Gemv) {
             for t in 0..T {
                 // The last of `T` may be padding, which has no place.
                 if t < args.tokens {
-                    let to = args.out.add(group * args.group_stride + t * args.token_stride);
+                    let to = args.out.add(group * LANES + t * args.token_stride);
                     S::store_f32(to, sink.totals[t]);
                 }
             }
@@ -179,7 +178,7 @@ pub(crate) unsafe fn gemv_float<S: Simd, L: FloatLanes>(args: &Gemv) {
                 let w = L::load::<S>(weights.add(column * LANES * L::BYTES));
                 total = S::fma(w, S::splat_f32(*args.floats.add(column)), total);
             }
-            S::store_f32(args.out.add(group * args.group_stride), total);
+            S::store_f32(args.out.add(group * LANES), total);
         }
     }
 }

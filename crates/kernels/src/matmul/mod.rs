@@ -187,7 +187,6 @@ fn few_tokens(product: &Product<'_>, kernels: &Kernels, padded: usize, first: us
             float_sums: sums.floats.as_ptr(),
             floats: input.floats.as_ptr(),
             out,
-            group_stride: LANES,
             token_stride,
             groups,
             tokens: input.tokens(),
@@ -195,15 +194,18 @@ fn few_tokens(product: &Product<'_>, kernels: &Kernels, padded: usize, first: us
         // SAFETY: `check` saw that data, input and outputs fit the shape; the kernels are those of the detected tier.
         unsafe { (kernels.gemv)(&args, padded) };
     };
-    let steps = columns.div_ceil(BLOCK) * if halves { 2 } else { 1 };
-    let starts = if bias.is_some() { (steps + 2) * padded } else { 0 };
-    with_scratch(starts * size_of::<i32>(), |scratch| {
+    // Of a block more, which products look ahead to.
+    let steps = (columns.div_ceil(BLOCK) + 1) * if halves { 2 } else { 1 };
+    let sums_at = 0..if bias.is_some() { steps * padded } else { 0 };
+    with_scratch(sums_at.len() * size_of::<i32>(), |scratch| {
         let starts = scratch.cast::<i32>();
         if let Some(shift) = bias {
-            for (at, sum) in sums.ints[..(steps + 2) * padded].iter().enumerate() {
-                // SAFETY: the scratch has room for so many, and is aligned.
-                unsafe { starts.add(at).write(sum << shift) };
-            }
+            // SAFETY: the scratch has room for so many, is aligned, and any bits are an integer.
+            unbias(
+                unsafe { std::slice::from_raw_parts_mut(starts, sums_at.len()) },
+                &sums.ints[sums_at],
+                shift,
+            );
         }
         // Groups that have all their rows are written to their places, which no other chunk writes.
         let whole = groups.min((rows / LANES).saturating_sub(first));
@@ -219,6 +221,11 @@ fn few_tokens(product: &Product<'_>, kernels: &Kernels, padded: usize, first: us
             }
         }
     });
+}
+
+/// Makes of sums of activations what integer sums start with, to undo that 2^`shift` was added to all weights.
+fn unbias(starts: &mut [i32], sums: &[i32], shift: u32) {
+    starts.iter_mut().zip(sums).for_each(|(start, sum)| *start = sum << shift);
 }
 
 fn many_tokens(product: &Product<'_>, panels: &Panels, first: usize, groups: usize) {
@@ -240,10 +247,10 @@ fn many_tokens(product: &Product<'_>, panels: &Panels, first: usize, groups: usi
         // `check` saw that data, input and outputs fit the shape; no other chunk writes these rows; the kernels are
         // those of the detected tier.
         unsafe {
-            let unbias = scratch.add(tile_groups * panel_stride).cast::<i32>();
-            let lanes = unbias.add(starts).cast::<f32>();
-            let unbias = std::slice::from_raw_parts_mut(unbias, starts);
-            unbias.fill(0);
+            let first_start = scratch.add(tile_groups * panel_stride).cast::<i32>();
+            let lanes = first_start.add(starts).cast::<f32>();
+            let starts = std::slice::from_raw_parts_mut(first_start, starts);
+            starts.fill(0);
             for group in 0..groups {
                 let weights = data[(first + group) * group_bytes..].as_ptr();
                 let panel = Panel::at(scratch.add(group * panel_stride), blocks);
@@ -259,10 +266,7 @@ fn many_tokens(product: &Product<'_>, panels: &Panels, first: usize, groups: usi
                 };
                 let sums_at = at * halves..(at + in_tile * blocks) * halves;
                 if let Some(shift) = panels.bias {
-                    unbias
-                        .iter_mut()
-                        .zip(&sums.ints[sums_at.clone()])
-                        .for_each(|(to, sum)| *to = sum << shift);
+                    unbias(starts, &sums.ints[sums_at.clone()], shift);
                 }
                 let args = Tile {
                     panel: Panel::at(scratch, blocks),
@@ -270,7 +274,7 @@ fn many_tokens(product: &Product<'_>, panels: &Panels, first: usize, groups: usi
                     blocks,
                     q: input.q[at * BLOCK..].as_ptr(),
                     scale: input.scale[at..].as_ptr(),
-                    start: unbias.as_ptr(),
+                    start: starts.as_ptr(),
                     float_sums: sums.floats[sums_at].as_ptr(),
                     out,
                     group_stride,

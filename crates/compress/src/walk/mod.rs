@@ -4,6 +4,10 @@
 //! before the next ones are looked at. So one pass over the text does all, one block is in memory at a time, of experts one,
 //! and errors do not add up unseen. Tokens visit the experts that the router chooses for the rounded stream.
 
+mod folds;
+
+pub(crate) use folds::{folded_entry, folds};
+
 use gguf::TensorInfo;
 use kernels::Format;
 use rayon::prelude::*;
@@ -13,10 +17,8 @@ use crate::bytes::{bytes_of, floats_of};
 use crate::calibration::Tokens;
 use crate::error::Error;
 use crate::float::{
-    Block, Fold, Folds, Linear, PLACES, Place, Role, Setting, Source, Writer, add_outcome, check_finite,
-    dequantize,
+    Block, Fold, Folds, Linear, Place, Role, Setting, Source, add_outcome, check_finite, dequantize,
 };
-use crate::folding::{self, Choice, Values};
 use crate::hessian::{Inputs, Moments, mean_squares};
 use crate::imatrix::Squares;
 use crate::inventory::{Kind, matrices};
@@ -25,6 +27,7 @@ use crate::methods::gptq;
 use crate::plan::Decision;
 use crate::prior::Sample;
 use crate::rounding::{Rounding, Search};
+use folds::{Found, in_words};
 
 /// What became of one tensor: errors of the product on the calibration text, squared and summed over a sample of its rows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -95,24 +98,6 @@ fn stream_entry(layer: usize) -> String {
     format!("stream-{layer}")
 }
 
-/// The journal's entry of what was folded in a block.
-fn folds_entry(layer: usize) -> String {
-    format!("folds-{layer}")
-}
-
-/// The journal's entry of what was folded in a tensor, in words.
-pub(crate) fn folded_entry(index: usize) -> String {
-    format!("folded-{index}")
-}
-
-/// What a walk has folded, by layer.
-///
-/// # Errors
-/// Those of [`Journal::get`].
-pub(crate) fn folds(journal: &Journal, layers: usize) -> Result<Vec<Folds>, Error> {
-    (0..layers).map(|layer| Ok(journal.value(&folds_entry(layer))?.unwrap_or_default())).collect()
-}
-
 /// Rows of a matrix that are in memory as floats at a time, where it is a large one.
 const ROWS: usize = 8192;
 
@@ -161,7 +146,8 @@ impl Walk<'_> {
         let mut block = self.source.block(setting.layer)?;
         let (mut folds, mut done) = (Folds::default(), Vec::new());
         let mut input = block.attention_input(setting, stream);
-        let [attention, value] = self.fold_attention(setting, &mut block, &mut input, &mut folds)?;
+        let attention = self.fold_normed(setting, Place::Attention, &mut block, &mut input, &mut folds)?;
+        let value = self.fold_value(setting, &mut block, &input, attention.prior, &mut folds)?;
         let roles = [Role::Query, Role::Key, Role::Value];
         self.stage(setting.layer, &mut block, &roles, &input, attention.as_read(), &mut done)?;
         let attended = block.attended(setting, &input);
@@ -173,153 +159,6 @@ impl Walk<'_> {
         self.feed_forward(setting, &mut block, stream, &mut folds, &mut done)?;
         self.store(setting.layer, &done, &folds)?;
         self.store_folds(setting.layer, &block, &folds)
-    }
-
-    /// Whether a place may be folded: all who read it are rounded anyway, who writes it can take it up exactly, and no router
-    /// reads it as well. A mixture's feed-forward block stays as it is.
-    fn foldable(&self, layer: usize, place: Place) -> bool {
-        if self.fold.is_none() {
-            return false;
-        }
-        let rounded = |role: Role| {
-            let format = self.format(self.source.stored(layer, role, 0).tensor);
-            format.is_some_and(|format| format.grid().is_some())
-        };
-        let written = match place.writer() {
-            Writer::Norm(_) => true,
-            Writer::Product(role) => rounded(role),
-        };
-        let dense = self.source.config.experts.is_none() || matches!(place, Place::Attention | Place::Value);
-        let exact = self.exact(layer, place).all(|index| self.source.file.tensors()[index].type_id == F32);
-        dense && written && exact && place.readers().iter().all(|&role| rounded(role))
-    }
-
-    /// The tensors that are kept exact and write a place, as far as the model has them: a norm or a bias.
-    fn exact(&self, layer: usize, place: Place) -> impl Iterator<Item = usize> {
-        let names: &'static [&'static str] = match place {
-            Place::Attention => &["attn_norm.weight"],
-            Place::Value => &["attn_v.bias", "attn_qkv.bias"],
-            Place::FeedForward => &["ffn_norm.weight"],
-            Place::Hidden => &["ffn_up.bias"],
-        };
-        let position = move |name: &&str| {
-            self.source.file.tensors().iter().position(|info| info.name == format!("blk.{layer}.{name}"))
-        };
-        names.iter().filter_map(position)
-    }
-
-    /// A matrix of a dense block or of attention, and what it is rounded to; `None` for what has no grid.
-    fn rounded<'b>(&self, layer: usize, role: Role, linear: &'b Linear) -> Option<folding::Rounded<'b>> {
-        let format = self.format(self.source.stored(layer, role, 0).tensor)?;
-        Some(folding::Rounded { linear, format, grid: format.grid()? })
-    }
-
-    /// Chooses what is folded at a place whose channels are seen in `sample`, and folds it.
-    fn fold(
-        &self,
-        setting: &Setting<'_>,
-        place: Place,
-        block: &mut Block,
-        (sample, halved): (Sample<'_>, bool),
-        candidates: Vec<Fold>,
-        beside: &mut dyn FnMut(Option<&Fold>) -> Result<f64, Error>,
-    ) -> Result<Choice, Error> {
-        let readers: Vec<_> = place
-            .readers()
-            .iter()
-            .filter_map(|&role| self.rounded(setting.layer, role, block.matrix(role)))
-            .collect();
-        let choice = folding::choose(place, setting.config, sample, halved, &readers, candidates, beside)?;
-        if let Some(fold) = &choice.fold {
-            fold.apply(place, setting.config, block);
-        }
-        Ok(choice)
-    }
-
-    /// Folds a place that a norm writes, which is `input`.
-    fn fold_normed(
-        &self,
-        setting: &Setting<'_>,
-        place: Place,
-        block: &mut Block,
-        input: &mut [f32],
-        folds: &mut Folds,
-    ) -> Result<Found, Error> {
-        if !self.foldable(setting.layer, place) {
-            return Ok(Found::default());
-        }
-        let width = setting.config.width;
-        let candidates = folding::scales(&mean_squares(input, width, input.len() / width));
-        let sample = (self.sample(input, width), false);
-        let choice = self.fold(setting, place, block, sample, candidates, &mut |_| Ok(0.0))?;
-        if let Some(fold) = &choice.fold {
-            fold.values(input);
-        }
-        Ok(Found::of(place, choice, setting, folds))
-    }
-
-    /// Folds what query, key and value read, which is `input`, and what the output of attention reads.
-    fn fold_attention(
-        &self,
-        setting: &Setting<'_>,
-        block: &mut Block,
-        input: &mut [f32],
-        folds: &mut Folds,
-    ) -> Result<[Found; 2], Error> {
-        let (layer, config) = (setting.layer, setting.config);
-        let mut found = <[Found; 2]>::default();
-        found[0] = self.fold_normed(setting, Place::Attention, block, input, folds)?;
-        if self.foldable(layer, Place::Value) {
-            let attended = block.attended(setting, input);
-            let mut candidates = folding::scales(&folding::squares_of_heads(config, &attended));
-            candidates
-                .push(folding::rotation(config, self.fold.unwrap_or_default().wrapping_add(layer as u64)));
-            let sample = self.sample(input, config.width);
-            let [value, output] = [Role::Value, Role::AttentionOutput].map(|role| block.matrix(role).clone());
-            let value = self.rounded(layer, Role::Value, &value);
-            let mut values = match value {
-                Some(value) => {
-                    let prior = match found[0].prior {
-                        Some(prior) => prior,
-                        None => sample.best_weight(&value.linear.weight, value.format)?,
-                    };
-                    Some(Values::new(config, sample, value, &output, prior))
-                }
-                None => None,
-            };
-            let mut beside =
-                |fold: Option<&Fold>| values.as_mut().map_or(Ok(0.0), |values| values.error(fold));
-            let sample = (self.sample(&attended, config.query_width()), false);
-            let choice = self.fold(setting, Place::Value, block, sample, candidates, &mut beside)?;
-            found[1] = Found::of(Place::Value, choice, setting, folds);
-        }
-        Ok(found)
-    }
-
-    /// Folds what gate and up read, which is `input`, and what down reads.
-    fn fold_feed_forward(
-        &self,
-        setting: &Setting<'_>,
-        block: &mut Block,
-        input: &mut [f32],
-        folds: &mut Folds,
-    ) -> Result<[Found; 2], Error> {
-        let (layer, width) = (setting.layer, setting.config.width);
-        let mut found = <[Found; 2]>::default();
-        found[0] = self.fold_normed(setting, Place::FeedForward, block, input, folds)?;
-        if self.foldable(layer, Place::Hidden) {
-            // The products are large, so no more windows than are looked at.
-            let hidden_width = block.matrix(Role::Down).columns;
-            let some = self.sample(input, width).tried(hidden_width);
-            let (gate, up) = block.gate_and_up(0, &some);
-            let hidden = block.activated(setting, gate, &up);
-            let candidates =
-                folding::scales(&mean_squares(&hidden, hidden_width, hidden.len() / hidden_width));
-            let sample = (self.sample(&hidden, hidden_width), true);
-            let choice = self.fold(setting, Place::Hidden, block, sample, candidates, &mut |_| Ok(0.0))?;
-            found[1] = Found::of(Place::Hidden, choice, setting, folds);
-        }
-        Ok(found)
     }
 
     /// Rounds the matrices of attention that read `input`.
@@ -388,7 +227,8 @@ impl Walk<'_> {
     ) -> Result<(), Error> {
         let (layer, width) = (setting.layer, setting.config.width);
         let mut input = block.feed_forward_input(setting, stream);
-        let [before, between] = self.fold_feed_forward(setting, block, &mut input, folds)?;
+        let before = self.fold_normed(setting, Place::FeedForward, block, &mut input, folds)?;
+        let between = self.fold_hidden(setting, block, &input, folds)?;
         let block = &*block;
         let routing = block.routing(&input);
         // What experts with few visitors lean on: for gate and up what all tokens of the layer are like; for down what the
@@ -529,40 +369,6 @@ impl Walk<'_> {
         Ok(())
     }
 
-    /// Keeps what was folded, and the norms and biases of `block` that took it up.
-    fn store_folds(&self, layer: usize, block: &Block, folds: &Folds) -> Result<(), Error> {
-        for (place, fold) in PLACES.into_iter().zip(folds) {
-            let Some(fold) = fold else { continue };
-            for index in self.exact(layer, place) {
-                let info = &self.source.file.tensors()[index];
-                let biases = |roles: &[Role]| {
-                    roles
-                        .iter()
-                        .filter_map(|&role| block.matrix(role).bias.as_ref())
-                        .flatten()
-                        .copied()
-                        .collect()
-                };
-                let values: Vec<f32> = match place {
-                    Place::Attention => block.norms.attention.clone(),
-                    Place::FeedForward => block.norms.feed_forward.clone(),
-                    Place::Value if info.name.ends_with("attn_qkv.bias") => {
-                        biases(&[Role::Query, Role::Key, Role::Value])
-                    }
-                    Place::Value => biases(&[Role::Value]),
-                    // A bias of gate and up at once has the rows of both.
-                    Place::Hidden if info.shape[0] as usize > block.matrix(Role::Up).rows => {
-                        biases(&[Role::Gate, Role::Up])
-                    }
-                    Place::Hidden => biases(&[Role::Up]),
-                };
-                self.journal.put(&tensor_entry(index), &bytes_of(&values))?;
-                self.journal.put_value(&folded_entry(index), &[format!("output {}", fold.in_words())])?;
-            }
-        }
-        self.journal.put_value(&folds_entry(layer), folds)
-    }
-
     fn put(&self, index: usize, bytes: &[u8], outcome: Outcome, squares: &Squares) -> Result<(), Error> {
         self.journal.put_value(&outcome_entry(index), &outcome)?;
         let squares = [bytes_of(&squares.counts), bytes_of(&squares.sums)].concat();
@@ -600,28 +406,6 @@ impl Walk<'_> {
     }
 }
 
-/// What was found for a place; of one that is not foldable nothing.
-#[derive(Debug, Default)]
-struct Found {
-    /// As the readers see it.
-    fold: Option<Fold>,
-    /// The best weight of the prior.
-    prior: Option<f32>,
-}
-
-impl Found {
-    /// Takes down what was chosen.
-    fn of(place: Place, choice: Choice, setting: &Setting<'_>, folds: &mut Folds) -> Found {
-        let fold = choice.fold.as_ref().map(|fold| fold.as_read(place, setting.config));
-        folds[place as usize] = choice.fold;
-        Found { fold, prior: Some(choice.prior) }
-    }
-
-    fn as_read(&self) -> Read<'_> {
-        Read { common: None, prior: self.prior, fold: self.fold.as_ref() }
-    }
-}
-
 /// What is known of an input before it is looked at.
 #[derive(Clone, Copy, Debug)]
 struct Read<'a> {
@@ -632,24 +416,6 @@ struct Read<'a> {
     /// The coordinates that the input is in.
     fold: Option<&'a Fold>,
 }
-
-/// What is folded in the matrix in this role.
-fn in_words(folds: &Folds, role: Role) -> Vec<String> {
-    let mut words = Vec::new();
-    for (place, fold) in PLACES.into_iter().zip(folds) {
-        let Some(fold) = fold else { continue };
-        if place.readers().contains(&role) {
-            words.push(format!("input {}", fold.in_words()));
-        }
-        if place.writer() == Writer::Product(role) {
-            words.push(format!("output {}", fold.in_words()));
-        }
-    }
-    words
-}
-
-/// ggml's id of plain 32-bit floats.
-const F32: u32 = 0;
 
 /// A finished matrix of a block.
 struct Done {
