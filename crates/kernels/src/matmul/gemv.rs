@@ -99,10 +99,18 @@ impl<S: Simd, L: Lanes, const T: usize> Sink<S> for Dot<S, L, T> {
     unsafe fn step(&mut self, scale: [S::F; 2], min: [S::F; 2]) {
         // SAFETY: this step's activations are there.
         unsafe {
+            let mut scaled = [S::splat_f32(0.0); T];
             for half in 0..Self::HALVES {
                 for t in 0..T {
-                    let scaled = S::mul(S::to_f32(self.ints[half][t]), S::splat_f32(*self.scale.add(t)));
-                    self.totals[t] = S::fma(scaled, scale[half], self.totals[t]);
+                    let ints = S::to_f32(self.ints[half][t]);
+                    scaled[t] = if half == 0 {
+                        S::mul(ints, scale[half])
+                    } else {
+                        S::fma(ints, scale[half], scaled[t])
+                    };
+                    if half + 1 == Self::HALVES {
+                        self.totals[t] = S::fma(scaled[t], S::splat_f32(*self.scale.add(t)), self.totals[t]);
+                    }
                     if L::MINS {
                         let sum = S::splat_f32(*self.float_sums.add(half * T + t));
                         self.totals[t] = S::fma(sum, min[half], self.totals[t]);

@@ -18,7 +18,7 @@ use std::ops::RangeInclusive;
 
 use crate::cpu;
 use crate::formats::Format;
-use crate::simd::LANES;
+use crate::simd::{LANES, Simd, per_tier};
 use crate::team::{Shareable, Team};
 use dispatch::{FLOAT_TOKENS, Kernels, Many, Panels};
 use gemv::Gemv;
@@ -201,11 +201,10 @@ fn few_tokens(product: &Product<'_>, kernels: &Kernels, padded: usize, first: us
         let starts = scratch.cast::<i32>();
         if let Some(shift) = bias {
             // SAFETY: the scratch has room for so many, is aligned, and any bits are an integer.
-            unbias(
-                unsafe { std::slice::from_raw_parts_mut(starts, sums_at.len()) },
-                &sums.ints[sums_at],
-                shift,
-            );
+            unsafe {
+                let starts = std::slice::from_raw_parts_mut(starts, sums_at.len());
+                unbias(starts, &sums.ints[sums_at], shift);
+            }
         }
         // Groups that have all their rows are written to their places, which no other chunk writes.
         let whole = groups.min((rows / LANES).saturating_sub(first));
@@ -223,9 +222,23 @@ fn few_tokens(product: &Product<'_>, kernels: &Kernels, padded: usize, first: us
     });
 }
 
+per_tier! {
+    /// [`shifted`] on this process' tier.
+    ///
+    /// # Safety
+    /// None but the tier's, which was found on this processor.
+    fn unbias(starts: &mut [i32], sums: &[i32], shift: u32) = shifted
+}
+
 /// Makes of sums of activations what integer sums start with, to undo that 2^`shift` was added to all weights.
-fn unbias(starts: &mut [i32], sums: &[i32], shift: u32) {
-    starts.iter_mut().zip(sums).for_each(|(start, sum)| *start = sum << shift);
+///
+/// # Safety
+/// The caller is compiled for the tier of `S`.
+#[inline(always)]
+unsafe fn shifted<S: Simd>(starts: &mut [i32], sums: &[i32], shift: u32) {
+    for at in 0..starts.len().min(sums.len()) {
+        starts[at] = sums[at] << shift;
+    }
 }
 
 fn many_tokens(product: &Product<'_>, panels: &Panels, first: usize, groups: usize) {

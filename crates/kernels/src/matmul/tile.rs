@@ -114,7 +114,9 @@ pub(crate) struct Tile {
     pub(crate) token_stride: usize,
 }
 
-/// Multiplies `T` tokens with `G` groups of rows; all sums stay in registers.
+/// Multiplies `T` tokens with `G` groups of rows; all sums stay in registers. Where scales cover halves of a block their
+/// products are summed before the activations' scale comes, which is one multiplication less, but a third set of sums:
+/// then the groups have their turns.
 ///
 /// # Safety
 /// Pointers as [`Tile`] says; compiled for the tier of `S`.
@@ -129,8 +131,6 @@ pub(crate) unsafe fn tile<
 >(
     args: &Tile,
 ) {
-    let halves = if HALVES { 2 } else { 1 };
-    let stride = args.panel_stride;
     // SAFETY: places are the caller's promise.
     unsafe {
         // Each output lies on a line of its own: they are asked for now, so that the stores at the end do not wait.
@@ -139,11 +139,43 @@ pub(crate) unsafe fn tile<
                 S::prefetch_write(args.out.add(g * args.group_stride + t * args.token_stride));
             }
         }
+        if HALVES {
+            for g in 0..G {
+                multiply::<S, 1, T, HALVES, MINS, SIGNED>(args, g);
+            }
+        } else {
+            multiply::<S, G, T, HALVES, MINS, SIGNED>(args, 0);
+        }
+    }
+}
+
+/// Multiplies `T` tokens with `G` groups of rows from group `first`.
+///
+/// # Safety
+/// As for [`tile`].
+#[inline(always)]
+unsafe fn multiply<
+    S: Simd,
+    const G: usize,
+    const T: usize,
+    const HALVES: bool,
+    const MINS: bool,
+    const SIGNED: bool,
+>(
+    args: &Tile,
+    first: usize,
+) {
+    let halves = if HALVES { 2 } else { 1 };
+    let stride = args.panel_stride;
+    // SAFETY: places are the caller's promise.
+    unsafe {
         let mut totals = [[S::splat_f32(0.0); T]; G];
-        let (mut bytes, mut scales, mut mins) =
-            (args.panel.bytes.cast_const(), args.panel.scales.cast_const(), args.panel.mins.cast_const());
+        let mut bytes = args.panel.bytes.cast_const().add(first * stride);
+        let mut scales = args.panel.scales.cast_const().byte_add(first * stride);
+        let mut mins = args.panel.mins.cast_const().byte_add(first * stride);
         let (mut q, mut d, mut start, mut float_sums) = (args.q, args.scale, args.start, args.float_sums);
         for _ in 0..args.blocks {
+            let mut scaled = [[S::splat_f32(0.0); T]; G];
             for half in 0..halves {
                 let mut ints = [[S::splat(0); T]; G];
                 for t in 0..T {
@@ -172,8 +204,12 @@ pub(crate) unsafe fn tile<
                 for g in 0..G {
                     let scale = S::load_f32(scales.byte_add(g * stride));
                     for t in 0..T {
-                        let scaled = S::mul(S::to_f32(ints[g][t]), S::splat_f32(*d.add(t)));
-                        totals[g][t] = S::fma(scaled, scale, totals[g][t]);
+                        let sum = S::to_f32(ints[g][t]);
+                        scaled[g][t] =
+                            if half == 0 { S::mul(sum, scale) } else { S::fma(sum, scale, scaled[g][t]) };
+                        if half + 1 == halves {
+                            totals[g][t] = S::fma(scaled[g][t], S::splat_f32(*d.add(t)), totals[g][t]);
+                        }
                     }
                     if MINS {
                         let min = S::load_f32(mins.byte_add(g * stride));
@@ -193,7 +229,8 @@ pub(crate) unsafe fn tile<
         }
         for g in 0..G {
             for t in 0..T {
-                S::store_f32(args.out.add(g * args.group_stride + t * args.token_stride), totals[g][t]);
+                let to = args.out.add((first + g) * args.group_stride + t * args.token_stride);
+                S::store_f32(to, totals[g][t]);
             }
         }
     }

@@ -149,6 +149,7 @@ pub(crate) unsafe fn tile<const T: usize, const HALVES: bool, const MINS: bool>(
         let (mut q, mut d, mut start, mut float_sums) = (args.q, args.scale, args.start, args.float_sums);
         let mut totals = [[vdupq_n_f32(0.0); PAIRS]; T];
         for _ in 0..args.blocks {
+            let mut scaled = [[vdupq_n_f32(0.0); PAIRS]; T];
             for half in 0..halves {
                 let mut ints = [[vdupq_n_s32(0); PAIRS]; T];
                 for pair in 0..pairs {
@@ -170,8 +171,16 @@ pub(crate) unsafe fn tile<const T: usize, const HALVES: bool, const MINS: bool>(
                 for_each_pair_of_rows!(ROWS {
                     let scale = of_rows(scales, ROWS);
                     for pair in 0..pairs {
-                        let scaled = vmulq_f32(vcvtq_f32_s32(ints[pair][ROWS]), of_tokens::<T>(d, pair));
-                        totals[pair][ROWS] = vfmaq_f32(totals[pair][ROWS], scaled, scale);
+                        let sum = vcvtq_f32_s32(ints[pair][ROWS]);
+                        scaled[pair][ROWS] = if half == 0 {
+                            vmulq_f32(sum, scale)
+                        } else {
+                            vfmaq_f32(scaled[pair][ROWS], sum, scale)
+                        };
+                        if half + 1 == halves {
+                            let d = of_tokens::<T>(d, pair);
+                            totals[pair][ROWS] = vfmaq_f32(totals[pair][ROWS], scaled[pair][ROWS], d);
+                        }
                     }
                     if MINS {
                         let min = of_rows(mins, ROWS);
