@@ -47,7 +47,10 @@ pub(crate) trait Simd: Copy + 'static {
     unsafe fn fence() {}
     /// Asks for the cache line at `at`, which need not be readable.
     unsafe fn prefetch(at: *const u8);
-    /// The same for writing.
+    /// The same for a cache further away. Nothing where it was not seen to help.
+    #[inline(always)]
+    unsafe fn prefetch_far(_at: *const u8) {}
+    /// Asks for the cache line at `at` to write to it.
     #[inline(always)]
     unsafe fn prefetch_write(at: *mut f32) {
         // SAFETY: the caller's promise is ours.

@@ -112,7 +112,7 @@ impl Ahead {
     pub(super) unsafe fn step<S: Simd>(&mut self) {
         for _ in 0..self.lines {
             // SAFETY: the address need not be readable.
-            unsafe { S::prefetch(self.at) };
+            unsafe { S::prefetch_far(self.at) };
             self.at = self.at.wrapping_add(64);
         }
     }
@@ -248,7 +248,7 @@ pub(super) unsafe fn add_values<S: Simd, P: Packed, const R: usize>(
                                 (four, half_of_group)
                             };
                             if part == 0 && v % 2 == digit {
-                                S::prefetch(next_vectors.wrapping_add(4 * LANES * v));
+                                S::prefetch_far(next_vectors.wrapping_add(4 * LANES * v));
                             }
                             let bytes = P::signed::<S>(S::load(vectors.add(4 * LANES * v)), part);
                             for r in 0..R {

@@ -154,7 +154,7 @@ unsafe fn half_dots<S: Simd, const R: usize>(tile: &Tile, keys: *const u8, next:
     unsafe {
         let mut dots = [S::splat_f32(0.0); R];
         for d in 0..tile.shape.head_dim {
-            S::prefetch(next.wrapping_add(d * LANES * 2));
+            S::prefetch_far(next.wrapping_add(d * LANES * 2));
             let key = S::load_f16(keys.add(d * LANES * 2));
             for r in 0..R {
                 dots[r] = S::fma(key, S::splat_f32(*tile.rows[r].query.add(d)), dots[r]);
@@ -236,7 +236,7 @@ unsafe fn add_halves<S: Simd, const R: usize>(
             }
             for at in range.clone() {
                 let offset = key_bytes + at * row_bytes + 2 * lanes;
-                S::prefetch(page.next.wrapping_add(offset));
+                S::prefetch_far(page.next.wrapping_add(offset));
                 let value = S::load_f16(page.area.add(offset));
                 for r in 0..R {
                     sums[r] = S::fma(value, S::splat_f32(weights[r][at]), sums[r]);
