@@ -51,6 +51,8 @@ pub(crate) fn attest(run: Attest<'_>) -> Result<Certificate, Error> {
         let options = model::Options { team: Some(run.team), ..model::Options::default() };
         Model::open(path, &options)
     };
+    // Three models will be open, each with a copy of its matrices: no need for what they were made of as well.
+    source.file.release();
     let reference = open(&source.file.paths()[0])?;
     let packed = open(run.target)?;
     let context = CONTEXT.min(source.config.context);

@@ -145,12 +145,10 @@ impl File {
         self.maps.iter().for_each(Map::restore);
     }
 
-    /// Tells the system that the data will be read once from front to back, so that it reads ahead.
-    pub fn advise_sequential(&self) {
-        #[cfg(unix)]
-        for map in &self.maps {
-            map.advise(memmap2::Advice::Sequential);
-        }
+    /// Gives the data's pages back to the system: what was read to its end and stays open should not count as memory that is
+    /// needed. What is read again comes from the file.
+    pub fn release(&self) {
+        self.maps.iter().for_each(Map::release);
     }
 }
 

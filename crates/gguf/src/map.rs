@@ -61,6 +61,15 @@ impl Map {
         }
     }
 
+    /// Gives the pages back to the system: until they are next read they do not count as this process'. Nothing is done on
+    /// systems that are not Unix.
+    pub fn release(&self) {
+        // SAFETY: the map is read-only and of a file, so what is dropped comes back with the file's bytes, and zeros in the
+        // place of what cannot be read as zeros.
+        #[cfg(unix)]
+        let _ = unsafe { self.map.unchecked_advise(memmap2::UncheckedAdvice::DontNeed) };
+    }
+
     /// Tells the system how the map will be read; a system that does not listen reads correctly all the same.
     #[cfg(unix)]
     pub fn advise(&self, advice: memmap2::Advice) {

@@ -74,6 +74,8 @@ impl Model {
         let chat_template = ChatTemplate::from_metadata(file.metadata())?;
         let identity = interleaved::content(&file);
         let mut interleaved = Interleaved::open(&file, &plan, identity, options)?;
+        // Of matrices only the copy is read from now on.
+        file.release();
         // Not before the copy is made: what could not be read must not get into it.
         file.guard();
         interleaved.guard();

@@ -249,6 +249,9 @@ impl Rounded {
     }
 }
 
+/// So many blocks before one is written its place is asked for.
+const WRITTEN_AHEAD: usize = 6;
+
 /// A row to be rounded, and where its blocks go: block `b` to place `b * stride` of each output (`2 * b * stride` and
 /// `stride` further for the halves).
 struct Row {
@@ -294,6 +297,8 @@ unsafe fn quantize_row<S: Simd>(row: &Row) {
             let usable = d >= f32::MIN_POSITIVE;
             let inverse = S::splat_f32(if usable { 1.0 / d } else { 0.0 });
             let at = block * row.stride;
+            // Rows of a batch are more than the nearest caches hold, and a store to a line that is not there keeps others waiting.
+            S::prefetch_write(row.q.wrapping_add((at + WRITTEN_AHEAD * row.stride) * BLOCK).cast());
             *row.scale.add(at) = d;
             let mut sums = [0; 2];
             for (half, x) in [low, high].into_iter().enumerate() {
