@@ -100,22 +100,20 @@ impl<S: Simd, L: Lanes, const T: usize> Sink<S> for Dot<S, L, T> {
     unsafe fn step(&mut self, scale: [S::F; 2], min: [S::F; 2]) {
         // SAFETY: this step's activations are there.
         unsafe {
-            let mut scaled = [S::splat_f32(0.0); T];
-            for half in 0..Self::HALVES {
-                for t in 0..T {
-                    let ints = S::to_f32(self.ints[half][t]);
-                    scaled[t] = if half == 0 {
-                        S::mul(ints, scale[half])
-                    } else {
-                        S::fma(ints, scale[half], scaled[t])
-                    };
-                    if half + 1 == Self::HALVES {
-                        self.totals[t] = S::fma(scaled[t], S::splat_f32(*self.scale.add(t)), self.totals[t]);
-                    }
+            for t in 0..T {
+                let mut scaled = S::mul(S::to_f32(self.ints[0][t]), scale[0]);
+                if L::HALVES {
                     if L::MINS {
-                        let sum = S::splat_f32(*self.float_sums.add(half * T + t));
-                        self.totals[t] = S::fma(sum, min[half], self.totals[t]);
+                        self.totals[t] =
+                            S::fma(S::splat_f32(*self.float_sums.add(t)), min[0], self.totals[t]);
                     }
+                    scaled = S::fma(S::to_f32(self.ints[1][t]), scale[1], scaled);
+                }
+                self.totals[t] = S::fma(scaled, S::splat_f32(*self.scale.add(t)), self.totals[t]);
+                if L::MINS {
+                    let last = Self::HALVES - 1;
+                    let sum = S::splat_f32(*self.float_sums.add(last * T + t));
+                    self.totals[t] = S::fma(sum, min[last], self.totals[t]);
                 }
             }
             for line in 0..L::STEP_BYTES.div_ceil(64) {
