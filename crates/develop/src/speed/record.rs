@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 /// One row: a cell for each column.
 type Row<'a> = BTreeMap<&'a str, String>;
 
-/// The rounds of one test on one day.
+/// The rounds of one run of a test.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Summary {
     pub(crate) date: String,
@@ -36,13 +36,11 @@ pub(crate) struct Summary {
 }
 
 impl Summary {
-    /// The tests of each machine's latest day, in the order of the file; of a test that was run twice that day, the
-    /// second run.
+    /// Each test's latest run, those of the latest day first, else in the order of the file.
     pub(crate) fn latest(csv: &str) -> Result<Vec<Summary>, String> {
         let mut lines = csv.lines();
         let columns = cells(lines.next().ok_or("the record is empty")?);
         let mut groups: Vec<(Vec<String>, Vec<Row<'_>>)> = Vec::new();
-        let mut days: BTreeMap<String, String> = BTreeMap::new();
         for (number, line) in lines.enumerate() {
             let values = cells(line);
             if values.len() != columns.len() {
@@ -50,19 +48,20 @@ impl Summary {
                 return Err(format!("line {} of the record has {got} cells, not {expected}", number + 2));
             }
             let row: Row<'_> = columns.iter().map(String::as_str).zip(values).collect();
-            let get = |column: &str| cell(&row, column);
-            let day = days.entry(get("cpu")?).or_default();
-            *day = std::cmp::max(day.clone(), get("date")?);
-            let key = KEY.iter().map(|column| get(column)).collect::<Result<Vec<String>, String>>()?;
+            let mut key =
+                KEY.iter().map(|column| cell(&row, column)).collect::<Result<Vec<String>, String>>()?;
+            key.push(name_of(&cell(&row, "peer")?).to_owned());
             match groups.iter_mut().find(|(known, _)| *known == key) {
-                // Measured once more on the same day.
-                Some((_, rows)) if get("round")? == "1" => *rows = vec![row],
+                // Measured once more.
+                Some((_, rows)) if cell(&row, "round")? == "1" => *rows = vec![row],
                 Some((_, rows)) => rows.push(row),
                 None => groups.push((key, vec![row])),
             }
         }
-        let latest = |rows: &[Row<'_>]| cell(&rows[0], "cpu").is_ok_and(|cpu| days[&cpu] == rows[0]["date"]);
-        groups.iter().filter(|(_, rows)| latest(rows)).map(|(_, rows)| Summary::of(rows)).collect()
+        let mut summaries =
+            groups.iter().map(|(_, rows)| Summary::of(rows)).collect::<Result<Vec<Summary>, String>>()?;
+        summaries.sort_by(|a, b| b.date.cmp(&a.date).then(b.rounds.cmp(&a.rounds)));
+        Ok(summaries)
     }
 
     fn of(rows: &[Row<'_>]) -> Result<Summary, String> {
@@ -123,25 +122,17 @@ impl Summary {
 
     /// The other engine's name without its version.
     pub(crate) fn peer_name(&self) -> &str {
-        self.peer.split(' ').next().unwrap_or_default()
+        name_of(&self.peer)
     }
 }
 
-/// What the rounds of one test have in common.
-const KEY: &[&str] = &[
-    "date",
-    "cpu",
-    "isa",
-    "threads",
-    "kv",
-    "model",
-    "phase",
-    "tokens",
-    "at_context",
-    "pouch",
-    "peer",
-    "peer_flags",
-];
+/// A program's name without its version.
+fn name_of(program: &str) -> &str {
+    program.split(' ').next().unwrap_or_default()
+}
+
+/// What makes a test the same on another day, with the other engine's name.
+const KEY: &[&str] = &["cpu", "isa", "threads", "kv", "model", "phase", "tokens", "at_context"];
 
 fn cell(row: &Row<'_>, column: &str) -> Result<String, String> {
     row.get(column).cloned().ok_or_else(|| format!("the record has no column '{column}'"))
@@ -216,16 +207,19 @@ mod tests {
     }
 
     #[test]
-    fn only_a_machines_latest_day_counts() {
+    fn only_a_tests_latest_run_counts() {
         let row =
             |date, cpu, phase| format!("{date},{cpu},2,avx2,2,f16,m,{phase},512,0,1,40,100,0.1.0,9,,,,,\n");
         let rows = row("2026-01-02", "A", "prefill")
-            + &row("2026-01-09", "A", "decode")
-            + &row("2026-01-03", "B", "prefill");
-        let days: Vec<(String, String)> =
-            latest(&rows).into_iter().map(|summary| (summary.cpu, summary.date)).collect();
-        assert_eq!(days, [("A", "2026-01-09"), ("B", "2026-01-03")].map(|(a, b)| (a.into(), b.into())));
-        let again = row("2026-01-09", "A", "decode").replace(",9,,", ",4,,");
+            + &row("2026-01-03", "B", "prefill")
+            + &row("2026-01-04", "A", "decode")
+            + &row("2026-01-09", "A", "prefill");
+        let tests: Vec<[String; 3]> =
+            latest(&rows).into_iter().map(|summary| [summary.date, summary.cpu, summary.phase]).collect();
+        let expected =
+            [["2026-01-09", "A", "prefill"], ["2026-01-04", "A", "decode"], ["2026-01-03", "B", "prefill"]];
+        assert_eq!(tests, expected.map(|test| test.map(String::from)));
+        let again = row("2026-01-09", "A", "prefill").replace(",9,,", ",4,,");
         assert_eq!(latest(&(rows.clone() + &again))[0].tok_s, 4.0);
         let alone = &latest(&rows)[0];
         assert_eq!((alone.peer_tok_s, alone.ratio, alone.limited), (None, None, None));

@@ -30,6 +30,7 @@ fn heading(summaries: &[Summary], of: &Summary) -> String {
         summaries
             .iter()
             .filter(|other| (&other.cpu, &other.threads, &other.isa) == (&of.cpu, &of.threads, &of.isa))
+            .filter(|other| (&other.date, other.rounds) == (&of.date, of.rounds))
     };
     let limits = |phase: &str| {
         let limits = here().filter(|other| other.phase == phase).map(|other| other.limit);
