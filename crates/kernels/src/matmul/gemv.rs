@@ -129,8 +129,9 @@ impl<S: Simd, L: Lanes, const T: usize> Sink<S> for Dot<S, L, T> {
             self.scale = self.scale.add(T);
             self.start = self.start.wrapping_add(Self::HALVES * T);
             self.float_sums = self.float_sums.add(Self::HALVES * T);
-            if T > 2 {
-                // Else the steps of a block would be mixed, and there are no registers for the sums of two.
+            if T > 2 || L::HALVES {
+                // Else the steps of a block would be mixed: there are no registers for the sums of two, and what is asked for
+                // would be asked for in one burst at the block's end.
                 S::fence();
             }
             self.begin();
