@@ -13,12 +13,6 @@ use crate::simd::{LANES, Simd};
 /// is there.
 const AHEAD: usize = 512;
 
-/// How much further ahead they are asked for a second time, for a cache where they harm nobody. It is more than a page:
-/// processors foresee rows that are read straight on, but only to the end of a page, and with two cores reading, memory
-/// takes longer than the multiplication of one (Q3_K 20 GB/s without, 27 GB/s with this; Q6_K 34 and 39). Not for whole
-/// bytes, which are multiplied as fast as they come (Q8_0 39 without, 37 with this).
-const FURTHER: usize = 6144;
-
 /// The arguments of a product of `T` tokens with `groups` groups of 16 rows.
 #[derive(Clone, Copy)]
 pub(crate) struct Gemv {
@@ -120,8 +114,9 @@ impl<S: Simd, L: Lanes, const T: usize> Sink<S> for Dot<S, L, T> {
             for line in 0..L::STEP_BYTES.div_ceil(64) {
                 let line = self.ahead.wrapping_add(64 * line);
                 S::prefetch(line);
-                if L::STEP_BYTES < LANES * BLOCK {
-                    S::prefetch_far(line.wrapping_add(FURTHER));
+                // Whole bytes are multiplied as fast as they come (Q8_0 39 GB/s without this, 37 with it).
+                if S::FURTHER > 0 && L::STEP_BYTES < LANES * BLOCK {
+                    S::prefetch_far(line.wrapping_add(S::FURTHER));
                 }
             }
             self.ahead = self.ahead.wrapping_add(L::STEP_BYTES);

@@ -33,6 +33,8 @@ pub(crate) trait Simd: Copy + 'static {
     /// Whether [`Simd::dot_i8`] wants its weights with 128 added, as `vpdpbusd` does; its sums then contain 128
     /// times the sum of the activations.
     const BIASED: bool;
+    /// How much further ahead weights are asked for a second time, in bytes; 0 where that was not measured.
+    const FURTHER: usize = 0;
     /// Groups of 16 values, 1 or 2, that are summed at once for up to eight (up to four) rows: what registers hold.
     const HALVES: usize;
 
@@ -47,9 +49,12 @@ pub(crate) trait Simd: Copy + 'static {
     unsafe fn fence() {}
     /// Asks for the cache line at `at`, which need not be readable.
     unsafe fn prefetch(at: *const u8);
-    /// The same for a cache further away. Nothing where it was not seen to help.
+    /// The same for a cache further away, where that is known to be better.
     #[inline(always)]
-    unsafe fn prefetch_far(_at: *const u8) {}
+    unsafe fn prefetch_far(at: *const u8) {
+        // SAFETY: the caller's promise is ours.
+        unsafe { Self::prefetch(at) }
+    }
     /// Asks for the cache line at `at` to write to it.
     #[inline(always)]
     unsafe fn prefetch_write(at: *mut f32) {
