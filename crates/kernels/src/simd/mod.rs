@@ -33,7 +33,8 @@ pub(crate) trait Simd: Copy + 'static {
     /// Whether [`Simd::dot_i8`] wants its weights with 128 added, as `vpdpbusd` does; its sums then contain 128
     /// times the sum of the activations.
     const BIASED: bool;
-    /// How much further ahead weights are asked for a second time, in bytes; 0 where that was not measured.
+    /// How much further ahead weights are asked for a second time, in bytes; 0 for not at all, where nothing says that it
+    /// helps.
     const FURTHER: usize = 0;
     /// Groups of 16 values, 1 or 2, that are summed at once for up to eight (up to four) rows: what registers hold.
     const HALVES: usize;
