@@ -2,8 +2,9 @@
 
 use crate::direct::FileState;
 use crate::parts::{self, PartName};
-use crate::{Error, Header, Map, Metadata, TensorInfo, parse};
+use crate::{Error, Header, Map, Metadata, Reading, TensorInfo, parse};
 use std::collections::HashMap;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 /// A model file that has been opened, mapped and checked.
@@ -143,6 +144,19 @@ impl File {
     /// Has data that could not be read be read again.
     pub fn restore(&self) {
         self.maps.iter().for_each(Map::restore);
+    }
+
+    /// Tells the system in which way tensor data will be read: of what is [scattered](Reading::Scattered) nothing is read ahead,
+    /// which takes a gigabyte for some hundred places where the system reads ahead by megabytes.
+    pub fn expect(&self, reading: Reading) {
+        self.maps.iter().for_each(|map| map.expect(reading));
+    }
+
+    /// Has the bytes of this `range` of a tensor read without waiting for them.
+    pub fn fetch(&self, tensor: &TensorInfo, range: Range<usize>) {
+        if let (Some(map), Ok(start)) = (self.maps.get(tensor.part), usize::try_from(tensor.offset)) {
+            map.fetch(start + range.start..start + range.end);
+        }
     }
 
     /// Gives the data's pages back to the system: what was read to its end and stays open should not count as memory that is

@@ -26,7 +26,7 @@ pub use direct::{DIRECT_ALIGNMENT, DirectFile};
 pub use error::Error;
 pub use file::File;
 pub use header::{Header, TensorInfo, parse, parse_start};
-pub use map::Map;
+pub use map::{Map, Reading};
 pub use metadata::Metadata;
 pub use parts::part_path;
 pub use pieces::PieceWriter;

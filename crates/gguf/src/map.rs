@@ -6,10 +6,19 @@
 
 use std::fs::File;
 use std::io;
-use std::ops::Deref;
+use std::ops::{Deref, Range};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use memmap2::Mmap;
+
+/// The way in which a map will be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reading {
+    /// From some place on, onwards.
+    Onwards,
+    /// A little here and there.
+    Scattered,
+}
 
 /// A whole file, mapped for reading.
 #[derive(Debug)]
@@ -68,6 +77,28 @@ impl Map {
         // place of what cannot be read as zeros.
         #[cfg(unix)]
         let _ = unsafe { self.map.unchecked_advise(memmap2::UncheckedAdvice::DontNeed) };
+    }
+
+    /// Tells the system in which way the map will be read, as is worth saying on Unix.
+    pub fn expect(&self, reading: Reading) {
+        #[cfg(unix)]
+        self.advise(match reading {
+            Reading::Onwards => memmap2::Advice::Normal,
+            Reading::Scattered => memmap2::Advice::Random,
+        });
+        #[cfg(not(unix))]
+        let _ = reading;
+    }
+
+    /// Has these bytes read without waiting for them, as far as they are the file's.
+    pub fn fetch(&self, range: Range<usize>) {
+        #[cfg(unix)]
+        if range.start < range.end && range.end <= self.len() {
+            // Refused where memory is short: then they are read when they are touched.
+            let _ = self.map.advise_range(memmap2::Advice::WillNeed, range.start, range.len());
+        }
+        #[cfg(not(unix))]
+        let _ = range;
     }
 
     /// Tells the system how the map will be read; a system that does not listen reads correctly all the same.

@@ -9,11 +9,11 @@
 mod build;
 
 use std::fs::File;
-use std::ops::Deref;
+use std::ops::{Deref, Range};
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
-use gguf::{AtomicFile, DirectFile, Map, PieceWriter};
+use gguf::{AtomicFile, DirectFile, Map, PieceWriter, Reading};
 use memmap2::{Mmap, MmapMut};
 
 use crate::error::Error;
@@ -84,7 +84,10 @@ impl Interleaved {
     ) -> Result<Interleaved, Error> {
         let Options { cache_folder: folder, team, progress, needs_file } = *options;
         let build = |write: &mut dyn FnMut(&[u8]) -> Result<(), gguf::Error>| {
-            build::write(file, plan, team, progress, write)
+            file.expect(Reading::Onwards);
+            let built = build::write(file, plan, team, progress, write);
+            file.expect(Reading::Scattered);
+            built
         };
         if let Some(folder) = folder {
             let key = key(file, plan, content);
@@ -260,6 +263,24 @@ fn key(file: &gguf::File, plan: &Plan, content: u128) -> u128 {
 /// Bytes looked at for each tensor: the middle, because the ends of some are zeros.
 const SAMPLE: usize = 64;
 
+fn sample(bytes: usize) -> Range<usize> {
+    let middle = bytes.saturating_sub(SAMPLE) / 2;
+    middle..bytes.min(middle + SAMPLE)
+}
+
+/// Tensors of so many bytes are vectors, which are read whole when a model is opened.
+const SMALL: usize = 64 << 10;
+
+/// Has everything read that opening a model reads of its `file` where the copy is found: a little of each tensor, all at
+/// once, for storage answers hundreds of such questions in the time of a few.
+pub(crate) fn fetch(file: &gguf::File) {
+    file.expect(Reading::Scattered);
+    for info in file.tensors() {
+        let bytes = file.data(info).len();
+        file.fetch(info, if bytes <= SMALL { 0..bytes } else { sample(bytes) });
+    }
+}
+
 /// Stands for the model's content wherever it lies: every header, the size, and a sample of each tensor.
 pub(crate) fn content(file: &gguf::File) -> u128 {
     let mut content = Fingerprint::new();
@@ -274,8 +295,7 @@ pub(crate) fn content(file: &gguf::File) -> u128 {
         content.number(info.type_id.into());
         content.number(info.offset);
         let data = file.data(info);
-        let middle = data.len().saturating_sub(SAMPLE) / 2;
-        content.bytes(&data[middle..data.len().min(middle + SAMPLE)]);
+        content.bytes(&data[sample(data.len())]);
     }
     content.finish()
 }

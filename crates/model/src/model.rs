@@ -69,6 +69,7 @@ impl Model {
     /// As [`Model::open`].
     pub fn from_file(mut file: gguf::File, options: &Options<'_>) -> Result<Model, Error> {
         let config = arch::configure(file.metadata())?;
+        interleaved::fetch(&file);
         let (weights, plan) = Weights::find(&file, &config)?;
         let tokenizer = Tokenizer::from_metadata(file.metadata())?;
         let chat_template = ChatTemplate::from_metadata(file.metadata())?;

@@ -34,11 +34,8 @@ const BLOCKS: u64 = 2 * 4096;
 pub struct MemoryTable {
     /// Weights in the layout that the kernels read: a mapped file that the system can drop and read again.
     pub weights_bytes: u64,
-    /// Of the model file what is touched: its header and the embeddings of the tokens that occur; mapped likewise.
+    /// Of the model file what stays: the embeddings of the tokens that occur; mapped likewise.
     pub file_bytes: u64,
-    /// The part of that which is touched when the file is opened and never again.
-    #[serde(skip)]
-    samples_bytes: u64,
     /// The program's code, mapped.
     pub program_bytes: u64,
     /// Keys and values.
@@ -67,14 +64,9 @@ impl MemoryTable {
         }
         let vocabulary = &shape.vocabulary;
         let text = vocabulary.text_bytes as u64;
-        let header = text + shape.tensors as u64 * 64;
-        let embeddings = embeddings_touched(shape, context);
-        // Each tensor is looked at when the file is opened; the embedding table counts once.
-        let samples = (shape.tensors as u64 * FAULT_AROUND).min(shape.tensor_bytes - shape.embedding_bytes);
         MemoryTable {
             weights_bytes: shape.weight_bytes(),
-            file_bytes: header + embeddings + samples,
-            samples_bytes: samples,
+            file_bytes: embeddings_touched(shape, context),
             program_bytes: PROGRAM_MAPPED,
             kv_cache_bytes: KvCache::bytes(config, context, setting.kv_type) as u64,
             buffers_bytes: buffers as u64,
@@ -110,11 +102,9 @@ impl MemoryTable {
         }
     }
 
-    /// Mapped files: the system can drop them and read them again. Where there is no room for all of them, what is never
-    /// touched again is dropped.
+    /// Mapped files: the system can drop them and read them again.
     pub fn mapped_bytes(&self) -> u64 {
-        let dropped = if self.streaming_bytes > 0 { self.samples_bytes } else { 0 };
-        self.weights_bytes + self.file_bytes - dropped + self.program_bytes
+        self.weights_bytes + self.file_bytes + self.program_bytes
     }
 
     /// What cannot be dropped.

@@ -134,6 +134,10 @@ impl Slots {
             }
             content => {
                 slot.content = content;
+                // Or else the reader would have it make room for the next before who waits has woken up.
+                if !self.wanted.contains(&unit) {
+                    self.wanted.push_back(unit);
+                }
                 Answer::Wait
             }
         }
@@ -282,6 +286,22 @@ mod tests {
         slots.release(first);
         slots.release(second);
         assert_eq!(read_all(&mut slots), [2, 3]);
+    }
+
+    #[test]
+    fn what_somebody_waits_for_stays_until_it_was_used() {
+        let mut slots = Slots::in_turn(4, &[0, 1, 2, 3]);
+        let mut order = slots.next_order().expect("the first is expected");
+        for turn in 0..40 {
+            // It is asked for while it is on its way, and the reader goes on before the one who waits wakes up.
+            let Order { slot, unit, buffer } = order;
+            assert_eq!(unit, turn % 4);
+            assert!(matches!(slots.ask(unit), Answer::Wait));
+            slots.finish(slot, unit, Ok(buffer.unwrap_or_else(|| Buffer::map_anon(1).unwrap())));
+            order = slots.next_order().expect("the other slot is free");
+            let slot = take(&mut slots, unit);
+            slots.release(slot);
+        }
     }
 
     #[test]

@@ -274,7 +274,7 @@ fn memory_rows(planned: &Planned, kv: &str, context: usize) -> Vec<[String; 3]> 
     let row = |what: &str, bytes: u64, about: &str| [what.to_owned(), units::bytes(bytes), about.to_owned()];
     let mut rows = vec![
         row("weights", memory.weights_bytes, "mapped: the system can drop and read them again"),
-        row("model file", memory.file_bytes, "mapped: its header, and the embeddings that are used"),
+        row("model file", memory.file_bytes, "mapped: the embeddings that are used"),
         row("program", memory.program_bytes, "mapped"),
         row(&format!("KV cache {}", kv), memory.kv_cache_bytes, &format!("{context} tokens")),
         row("buffers", memory.buffers_bytes, "activations and logits"),
