@@ -3,6 +3,7 @@
 #![expect(clippy::print_stderr, reason = "a program for developers says what it did")]
 
 mod group;
+mod grown_model;
 mod page;
 mod plans;
 mod predictions;
@@ -21,6 +22,7 @@ use clap::Parser;
 #[derive(Parser)]
 #[command(name = "develop", disable_help_subcommand = true)]
 enum Command {
+    GrownModel(grown_model::Arguments),
     /// Make the tables of docs/plan.md from the profiles and the records in benches/record
     Plans,
     Predictions(predictions::Arguments),
@@ -34,6 +36,7 @@ enum Command {
 
 fn main() -> ExitCode {
     let result = match Command::parse() {
+        Command::GrownModel(arguments) => grown_model::run(&arguments),
         Command::Plans => plans::run(),
         Command::Predictions(arguments) => predictions::run(&arguments),
         Command::RandomModel(arguments) => random_model::run(&arguments),

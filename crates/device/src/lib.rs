@@ -21,7 +21,7 @@ mod threads;
 mod watch;
 
 pub use error::Error;
-pub use predict::{Plan, Setting, plan};
+pub use predict::{MemoryTable, Plan, Setting, plan};
 pub use profile::{Figure, Profile};
 pub use residency::{Demand, Refusal, Residency, least, residency, resident};
 pub use room::Room;

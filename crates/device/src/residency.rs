@@ -27,6 +27,8 @@ pub struct Demand {
     pub batch: usize,
     /// Threads that compute.
     pub threads: usize,
+    /// Bytes that are left to others for as long as the model runs: keys, values and buffers of a model that drafts for it.
+    pub beside: u64,
 }
 
 /// How a model is run within a [`Room`].
@@ -89,10 +91,11 @@ pub struct Refusal {
 /// [`Refusal`] if it cannot be.
 pub fn residency(shape: &Shape, demand: &Demand, room: &Room) -> Result<Residency, Refusal> {
     let choices = Choices::of(&shape.config, demand);
-    let resident = choices.all().find_map(|choice| fit(shape, choice, demand.threads, room.bytes, false));
-    let found = resident
-        .or_else(|| choices.all().find_map(|choice| fit(shape, choice, demand.threads, room.bytes, true)));
-    found.ok_or_else(|| refusal(shape, demand, &choices, room))
+    let bytes = room.bytes.saturating_sub(demand.beside);
+    let planned =
+        |may_stream| choices.all().find_map(|choice| fit(shape, choice, demand.threads, bytes, may_stream));
+    let found = planned(false).or_else(|| planned(true));
+    found.ok_or_else(|| refusal(shape, demand, &choices, &Room { bytes, ..room.clone() }))
 }
 
 /// How much of the weights can stay within `bytes`, beside everything else that `memory` says and the buffers for what
@@ -213,7 +216,7 @@ fn refusal(shape: &Shape, demand: &Demand, choices: &Choices, room: &Room) -> Re
         room: room.bytes,
         by: room.by,
         missing: needed - room.bytes,
-        least_limit: room.limit_for(needed),
+        least_limit: room.limit_for(needed + demand.beside),
         helps,
     }
 }

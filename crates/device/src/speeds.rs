@@ -9,7 +9,7 @@ use crate::profile::{CoreType, Cores, Isa, Measured, Profile, Team, core_type};
 /// The share of the memory chips' bandwidth that the cores of a phone's chip get together. From decoding published for a
 /// OnePlus 12: Llama 3.2 1B and 3B in BF16 read 47 and 49 of its 77 GB/s (Meta, "quantized Llama models", 2024), and for
 /// a Raspberry Pi 5, which reads 11 of 17 GB/s in Llama 3.2 3B; a plain loop reads more by [`MAPPED`].
-const CORES_SHARE: f64 = 0.67;
+const CORES_SHARE: f64 = 0.71;
 
 /// Instructions of all kinds that a core starts a cycle in products, for each 128-bit vector instruction that it can start:
 /// loads and scalar instructions besides, but neither the clock nor the pipelines are used in full by all cores at once.
@@ -19,7 +19,7 @@ const INSTRUCTIONS_PER_VECTOR: f64 = 0.9;
 const PHASE_SECONDS: f64 = 4e-6;
 
 /// A model's mapped weights are read by so much slower than the probe's, in large pages throughout and matrices of one size.
-const MAPPED: f64 = 0.9;
+const MAPPED: f64 = 0.85;
 
 /// The rows that products are probed with; of shorter ones there are more.
 pub(crate) const PROBED_COLUMNS: usize = 2048;

@@ -9,7 +9,9 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-use device::{Demand, Residency, Room, Shape, Watch, default_threads, least, residency, resident};
+use device::{
+    Demand, MemoryTable, Residency, Room, Shape, Watch, default_threads, least, residency, resident,
+};
 use model::{Budget, Grant, KvType, Model, Options, Resident};
 
 use crate::error::Error;
@@ -37,6 +39,7 @@ pub fn conversations(
         kv_type,
         batch,
         threads: threads.unwrap_or_else(default_threads),
+        beside: 0,
     }
 }
 
@@ -60,12 +63,22 @@ struct State {
     held: Vec<Held>,
 }
 
+/// Bytes that are taken.
+#[derive(Clone, Copy)]
+struct Taken {
+    all: usize,
+    /// By models, besides keys, values and buffers.
+    fixed: usize,
+}
+
 /// A model that is open.
 #[derive(Debug)]
 struct Held {
     model: Weak<Model>,
     shape: Shape,
     plan: Residency,
+    /// What the plan leaves to others: see [`Demand::beside`].
+    beside: u64,
     /// When its weights last had to give way.
     lowered: Option<Instant>,
     grant: Grant,
@@ -151,9 +164,19 @@ impl Memory {
         };
         let grant = self.budget().take(MODEL, bytes)?;
         model.keep(plan.resident)?;
-        let held = Held { model: Arc::downgrade(model), shape, plan: plan.clone(), lowered: None, grant };
+        let (model, beside) = (Arc::downgrade(model), demand.beside);
+        let held = Held { model, shape, plan: plan.clone(), beside, lowered: None, grant };
         state.held.push(held);
         Ok(plan)
+    }
+
+    /// What is asked for a model with which `draft_model`, opened here, drafts: that it be left what it takes for the same text.
+    ///
+    /// # Errors
+    /// As [`Memory::fit`].
+    pub fn with_draft(&self, draft_model: &Arc<Model>, demand: &Demand) -> Result<Demand, Error> {
+        let MemoryTable { kv_cache_bytes, buffers_bytes, .. } = self.fit(draft_model, demand)?.memory;
+        Ok(Demand { beside: kv_cache_bytes + buffers_bytes, ..*demand })
     }
 
     /// Bytes that `model` takes now besides keys, values and buffers; 0 for one that was not opened here.
@@ -171,8 +194,9 @@ impl Memory {
         let is_fought_for = sight.calm_bytes < sight.room.bytes;
         state.room = sight.room;
         state.forget_closed();
-        for held in &mut state.held {
-            held.keep_within(sight.calm_bytes, self.budget().used(), now);
+        for at in 0..state.held.len() {
+            let fixed = state.held.iter().map(|held| held.grant.bytes()).sum();
+            state.held[at].keep_within(sight.calm_bytes, Taken { all: self.budget().used(), fixed }, now);
         }
         is_fought_for || self.budget().excess() > 0
     }
@@ -204,12 +228,14 @@ impl Held {
         std::ptr::eq(self.model.as_ptr(), Arc::as_ptr(model))
     }
 
-    /// Lets as much of the weights stay in memory as there is room for in `bytes`, of which `used` are taken by all.
-    fn keep_within(&mut self, bytes: u64, used: usize, now: Instant) {
-        let planned = self.plan.memory.kv_cache_bytes + self.plan.memory.buffers_bytes;
-        let others = (used - self.grant.bytes()) as u64;
-        let bytes = bytes.saturating_sub(others.saturating_sub(planned));
+    /// Lets as much of the weights stay in memory as there is room for in `bytes`, beside what is taken and what was planned to be.
+    fn keep_within(&mut self, bytes: u64, taken: Taken, now: Instant) {
         let plan = &self.plan;
+        let planned = plan.memory.kv_cache_bytes + plan.memory.buffers_bytes + self.beside;
+        let growing = taken.all.saturating_sub(taken.fixed) as u64;
+        let other_models = (taken.fixed - self.grant.bytes()) as u64;
+        let others = other_models + self.beside + growing.saturating_sub(planned);
+        let bytes = bytes.saturating_sub(others);
         let kept = resident(&self.shape, &plan.memory, bytes).unwrap_or_else(|| least(&self.shape));
         let may_rise = self.lowered.is_none_or(|lowered| now.saturating_duration_since(lowered) >= REST);
         if kept == plan.resident

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use engine::{
     Class, Demand, Engine, Error, Keeping, Memory, Request, Residency, Service, ServiceOptions, Session,
-    Step, Update, conversations, generate,
+    SessionOptions, Step, Update, conversations, generate,
 };
 use kernels::Team;
 use model::{KvCache, KvType, Model, Resident};
@@ -110,6 +110,43 @@ fn what_cannot_fit_is_refused_before_it_is_loaded_and_what_just_fits_streams_to_
     sleep(LOOK);
     memory.look();
     assert!(model.streaming().is_some());
+}
+
+#[test]
+fn a_draft_model_gets_its_room_before_layers_stay_and_answers_are_as_without() {
+    let system = System::new(12);
+    system.leave(1 << 30);
+    let draft_demand = conversations(Some(512), Some(KvType::F16), 16, Some(1));
+    let memory = Memory::of_system(system.root(), None);
+    let (_, whole) = system.open(&memory, &draft_demand).unwrap();
+    // Room for a model and a half: what drafts has all of it, and the other some of its layers.
+    let weights = whole.memory.weights_bytes;
+    system.leave((2 * whole.memory.resident_bytes() - weights / 2) as usize);
+    let memory = Memory::of_system(system.root(), None);
+    let (draft_model, of_draft) = system.open(&memory, &draft_demand).unwrap();
+    assert!(!of_draft.streams());
+    let demand = memory.with_draft(&draft_model, &draft_demand).unwrap();
+    assert_eq!(demand.beside, of_draft.memory.kv_cache_bytes + of_draft.memory.buffers_bytes);
+    let (model, plan) = system.open(&memory, &demand).unwrap();
+    assert!(matches!(plan.resident, Resident::Layers(1..12)), "{plan:?}");
+    // Without that, more layers would stay.
+    assert_ne!(memory.fit(&model, &Demand { beside: 0, ..demand }).unwrap().resident, plan.resident);
+    assert_eq!(memory.fit(&model, &demand).unwrap(), plan);
+    let mut engine = engine(&model, &plan, &memory);
+    engine.set_draft_model(Arc::clone(&draft_model)).unwrap();
+    let mut session = engine.session(SessionOptions { context: Some(512), ..options(3, 480) }).unwrap();
+    session.push(&(0..20).map(|token| token + 3).collect::<Vec<u32>>()).unwrap();
+    loop {
+        // Looked at again and again: what the draft model has not taken yet is not given to layers.
+        sleep(Duration::from_millis(if session.tokens().len().is_multiple_of(64) { 110 } else { 0 }));
+        let step = engine.step(&mut session).unwrap();
+        assert!(memory.budget().used() <= memory.budget().limit());
+        if let Step::End(_) = step {
+            break;
+        }
+    }
+    assert!(session.drafts().accepted > 0 && session.tokens().len() > 400, "{:?}", session.drafts());
+    assert_eq!(session.answer(), alone(&model, 3, 480));
 }
 
 #[test]

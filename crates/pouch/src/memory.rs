@@ -24,7 +24,7 @@ pub(crate) fn memory(cap: Option<u64>) -> Memory {
 
 /// What is asked for a text of so many tokens.
 pub(crate) fn for_text(tokens: usize, kv_type: Option<KvType>, threads: usize) -> Demand {
-    Demand { context: tokens, least_context: tokens, kv_type, batch: DEFAULT_BATCH, threads }
+    Demand { context: tokens, least_context: tokens, kv_type, batch: DEFAULT_BATCH, threads, beside: 0 }
 }
 
 /// What is asked before more is known.

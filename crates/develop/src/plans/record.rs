@@ -2,8 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use crate::predictions::{DRIFT_PERCENT, OTHERS_PERCENT};
-
 /// The kinds of figures, how they are called, and the error that is aimed at, in percent.
 const KINDS: [(&str, &str, f64); 4] = [
     ("decode_tok_s", "decode, tok/s", 10.0),
@@ -12,47 +10,31 @@ const KINDS: [(&str, &str, f64); 4] = [
     ("anonymous_bytes", "memory that cannot be dropped", 5.0),
 ];
 
-/// The table of errors by kind and threads: of all cells, and of those at which the machine was left to itself.
+/// The table of errors by kind and threads.
 pub(super) fn table(record: &str) -> Result<String, String> {
-    let mut errors: BTreeMap<(&str, usize), Errors> = BTreeMap::new();
+    let mut errors: BTreeMap<(&str, usize), Vec<f64>> = BTreeMap::new();
     for line in record.lines().skip(1) {
         let bad = || format!("no row of predictions: {line}");
         // The processor's name is quoted and may hold a comma: count from the end.
         let cells: Vec<&str> = line.rsplitn(12, ',').collect();
-        let [others, drift, error, _measured, _predicted, _at, _tokens, what, _limit, _kv, threads, _head] =
+        let [_others, _spread, error, _measured, _predicted, _at, _tokens, what, _limit, _kv, threads, _head] =
             cells[..]
         else {
             return Err(bad());
         };
-        let number = |cell: &str| cell.parse::<f64>().map_err(|_| bad());
-        let (others, drift, error) = (number(others)?, number(drift)?, number(error)?);
+        let error = error.parse::<f64>().map_err(|_| bad())?;
         let threads = threads.parse().map_err(|_| bad())?;
-        let errors = errors.entry((what, threads)).or_default();
-        errors.all.push(error);
-        if drift <= DRIFT_PERCENT && others <= OTHERS_PERCENT {
-            errors.undisturbed.push(error);
-        }
+        errors.entry((what, threads)).or_default().push(error);
     }
     let mut out = String::from(
         "| figure | threads | cells | median error | half of them within | worst | aimed at | reached by |\n|---|---|---|---|---|---|---|---|\n",
     );
     for (kind, name, aim) in KINDS {
         for ((_, threads), errors) in errors.iter().filter(|((what, _), _)| *what == kind) {
-            out += &format!("| {name} | {threads} | {} |\n", sum_up(&errors.all, aim));
-            if (1..errors.all.len()).contains(&errors.undisturbed.len()) {
-                let summary = sum_up(&errors.undisturbed, aim);
-                out += &format!("| {name}, machine undisturbed | {threads} | {summary} |\n");
-            }
+            out += &format!("| {name} | {threads} | {} |\n", sum_up(errors, aim));
         }
     }
     Ok(out)
-}
-
-/// Errors in percent.
-#[derive(Default)]
-struct Errors {
-    all: Vec<f64>,
-    undisturbed: Vec<f64>,
 }
 
 /// Number, median, middle of the sizes, worst, aim, and how many reach it.
@@ -102,25 +84,23 @@ mod tests {
 
     #[test]
     fn errors_are_summed_up_by_kind_and_threads() {
-        let row = |what: &str, threads: usize, error: f64, others: f64| {
-            format!("2026,\"AMD, 2\",m,{threads},f16,0,{what},1,0,1,1,{error},2,{others}\n")
+        let row = |what: &str, threads: usize, error: f64| {
+            format!("2026,\"AMD, 2\",m,{threads},f16,0,{what},1,0,1,1,{error},2,0\n")
         };
         let record = String::from("head\n")
-            + &row("decode_tok_s", 1, -12.0, 30.0)
-            + &row("decode_tok_s", 1, 3.0, 0.0)
-            + &row("decode_tok_s", 1, 5.0, 0.0)
-            + &row("decode_tok_s", 2, 7.0, 0.0)
-            + &row("resident_bytes", 1, 1.0, 0.0);
+            + &row("decode_tok_s", 1, -12.0)
+            + &row("decode_tok_s", 1, 3.0)
+            + &row("decode_tok_s", 1, 5.0)
+            + &row("decode_tok_s", 2, 7.0)
+            + &row("resident_bytes", 1, 1.0);
         let table = table(&record).unwrap();
         for line in [
             "| decode, tok/s | 1 | 3 | +3.0 % | 5.0 % | -12.0 % | 10 % | 2 of 3 |",
-            "| decode, tok/s, machine undisturbed | 1 | 2 | +5.0 % | 5.0 % | +5.0 % | 10 % | 2 of 2 |",
             "| decode, tok/s | 2 | 1 | +7.0 % |",
             "| memory, mapped files included | 1 | 1 |",
         ] {
             assert!(table.contains(line), "{table}");
         }
-        assert!(!table.contains("included, machine undisturbed"), "{table}");
         assert!(super::table("head\nnothing\n").is_err());
     }
 

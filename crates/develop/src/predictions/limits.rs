@@ -7,8 +7,8 @@ use device::Profile;
 use device::machine::Machine;
 use serde_json::Value;
 
-use super::programs::{Programs, Question, sum};
-use super::speeds::{ANONYMOUS, MAPPED, profile_path};
+use super::programs::{Programs, Question, profile_path, sum};
+use super::speeds::{ANONYMOUS, MAPPED};
 use super::{Arguments, Case, append};
 use crate::group::Group;
 
@@ -68,7 +68,6 @@ pub(super) fn compare(
         );
         lines += &format!("{head},{CONTEXT},{limit},{predicted},{measured},{resident:.0},{peak}\n");
     }
-    let _ = std::fs::remove_file(&path);
     append(&arguments.record.join("limits.csv"), COLUMNS, &lines)
 }
 

@@ -10,7 +10,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use programs::Programs;
-pub(crate) use speeds::{DRIFT_PERCENT, OTHERS_PERCENT};
+pub(crate) use programs::number;
 
 use crate::program::cells;
 
@@ -45,13 +45,13 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "N", default_value_t = 16)]
     decode: usize,
 
-    /// Rounds that count
-    #[arg(long, value_name = "N", default_value_t = 3)]
+    /// Measurements in a round, of which the middle counts
+    #[arg(long, value_name = "N", default_value_t = 1)]
     runs: u16,
 
-    /// How often to ask a machine again that was disturbed, or another one than the probe's
-    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..))]
-    attempts: u8,
+    /// Rounds of probe and bench, of which the best counts
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..))]
+    rounds: u16,
 
     /// Memory limit of the runs that are timed, as a multiple of the memory predicted; 0 is none
     #[arg(long, value_name = "FACTOR", default_value_t = 0.0)]
@@ -73,17 +73,17 @@ pub(crate) struct Arguments {
 
 pub(crate) fn run(arguments: &Arguments) -> Result<(), String> {
     let programs = Programs { pouch: &arguments.pouch };
+    let mut cases = Vec::new();
     for model in &arguments.models {
         for &threads in &arguments.threads {
-            for kv in &arguments.kv {
-                let case = Case { model, threads, kv };
-                match &arguments.verdicts[..] {
-                    [] => speeds::compare(arguments, &programs, &case)?,
-                    factors => limits::compare(arguments, &programs, &case, factors)?,
-                }
-            }
+            cases.extend(arguments.kv.iter().map(|kv| Case { model, threads, kv }));
         }
     }
+    match &arguments.verdicts[..] {
+        [] => speeds::compare(arguments, &programs, &cases)?,
+        factors => cases.iter().try_for_each(|case| limits::compare(arguments, &programs, case, factors))?,
+    }
+    let _ = std::fs::remove_file(programs::profile_path());
     Ok(())
 }
 

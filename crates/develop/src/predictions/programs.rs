@@ -1,6 +1,6 @@
 //! The program, asked for its JSON objects.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Output;
 
 use serde_json::Value;
@@ -57,11 +57,16 @@ impl Programs<'_> {
     }
 }
 
-pub(super) fn number(value: &Value) -> Result<f64, String> {
+pub(crate) fn number(value: &Value) -> Result<f64, String> {
     value.as_f64().ok_or_else(|| format!("{value} where a number was expected"))
 }
 
 /// The sum of fields.
 pub(super) fn sum(value: &Value, names: &[&str]) -> Result<f64, String> {
     names.iter().map(|name| number(&value[*name])).sum()
+}
+
+/// Where profiles lie between probe and plan.
+pub(super) fn profile_path() -> PathBuf {
+    Path::new(&std::env::temp_dir()).join(format!("predictions-{}.toml", std::process::id()))
 }

@@ -7,9 +7,9 @@ use super::Setting;
 use crate::profile::System;
 use crate::{LayerShape, MatrixShape, Shape};
 
-/// What one touch of a mapped file brings into memory: the pages around it that lie in the page cache.
-/// Source: Linux, `fault_around_bytes`.
-const FAULT_AROUND: u64 = 64 << 10;
+/// What one touch of the model file brings into memory, of which nothing is read ahead. Where the page cache has all of the
+/// file, as when it was just fetched, Linux maps the pages around too (`fault_around_bytes`), which it can drop as well.
+const PAGE: u64 = 4 << 10;
 
 /// The program itself: its code as far as it runs, and the heap of everything that is small.
 const PROGRAM_MAPPED: u64 = 8 << 20;
@@ -131,7 +131,7 @@ impl MemoryTable {
 /// have the frequent ones first: a token's logarithm is spread evenly.
 fn embeddings_touched(shape: &Shape, context: usize) -> u64 {
     let rows = shape.config.vocabulary.max(2) as f64;
-    let windows = shape.embedding_bytes.div_ceil(FAULT_AROUND);
+    let windows = shape.embedding_bytes.div_ceil(PAGE);
     let rows_a_window = rows / windows.max(1) as f64;
     let touched: f64 = (0..windows)
         .map(|window| {
@@ -140,5 +140,5 @@ fn embeddings_touched(shape: &Shape, context: usize) -> u64 {
             1.0 - (1.0 - share.min(1.0)).powf(context as f64)
         })
         .sum();
-    ((touched * FAULT_AROUND as f64) as u64).min(shape.embedding_bytes)
+    ((touched * PAGE as f64) as u64).min(shape.embedding_bytes)
 }

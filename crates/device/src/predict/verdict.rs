@@ -53,6 +53,7 @@ impl Verdict {
             kv_type: Some(setting.kv_type),
             batch: setting.batch,
             threads,
+            beside: 0,
         };
         let room = Room { bytes: free, limit_bytes: free, by: "the device", path: None };
         let killed = |reason| (Verdict { fit: Fit::Killed, reason }, None);

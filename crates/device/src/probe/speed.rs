@@ -29,7 +29,7 @@ const FEW: usize = 32;
 const MANY: usize = 256;
 
 /// How long each product is repeated, how often at least, and how often all that comes again: the machine's other work comes and
-/// goes within seconds, and a model meets what comes, so that the middle of what was seen counts.
+/// goes within seconds.
 const LONG_ENOUGH: Duration = Duration::from_millis(60);
 const OFTEN_ENOUGH: usize = 3;
 const SWEEPS: usize = 3;
@@ -53,7 +53,7 @@ pub fn team(threads: usize, formats: &[&'static Format], step: &mut dyn FnMut())
     let beyond = beyond(&team);
     let attention = attention::speeds(&team);
     let products =
-        formats.iter().zip(&sweeps).map(|(format, times)| Times::middle(times).product(format)).collect();
+        formats.iter().zip(&sweeps).map(|(format, times)| Times::of(times).product(format)).collect();
     profile::Team {
         threads,
         read_gb_s: read / 1e9,
@@ -99,10 +99,12 @@ struct Times {
 }
 
 impl Times {
-    /// Of each the middle.
-    fn middle(sweeps: &[Times]) -> Times {
-        let of = |time: fn(&Times) -> f64| middle(sweeps.iter().map(time).collect());
-        Times { one: of(|times| times.one), few: of(|times| times.few), many: of(|times| times.many) }
+    /// Of what computes the best, as of all limits that are probed: a plan is of a device that is left to itself. Of what reads
+    /// memory, which is never read evenly, the middle.
+    fn of(sweeps: &[Times]) -> Times {
+        let best = |time: fn(&Times) -> f64| sweeps.iter().map(time).fold(f64::INFINITY, f64::min);
+        let one = middle(sweeps.iter().map(|times| times.one).collect());
+        Times { one, few: best(|times| times.few), many: best(|times| times.many) }
     }
 
     /// Two equations: seconds = weights * (once + tokens * multiplication).

@@ -132,7 +132,7 @@ fn room(bytes: u64) -> Room {
 }
 
 fn demand(context: usize) -> Demand {
-    Demand { context, least_context: context, kv_type: None, batch: 256, threads: 4 }
+    Demand { context, least_context: context, kv_type: None, batch: 256, threads: 4, beside: 0 }
 }
 
 /// What every plan must keep to.
@@ -168,6 +168,22 @@ fn with_plenty_nothing_is_given_up() {
     }
     let endless = residency(&SMALL.shape(), &demand(8192), &Room::endless()).unwrap();
     assert_eq!((endless.resident, endless.kv_type), (Resident::All, KvType::F16));
+}
+
+#[test]
+fn what_is_left_to_others_is_not_planned_with() {
+    for bytes in [900_000_000, 1_100_000_000, 2_000_000_000] {
+        let beside = Demand { beside: 150_000_000, ..demand(4096) };
+        let (shape, all) = (SMALL.shape(), room(bytes));
+        let plan = residency(&shape, &beside, &all).unwrap();
+        check(&shape, &plan, &room(bytes - beside.beside));
+        assert_eq!(plan, residency(&shape, &demand(4096), &room(bytes - beside.beside)).unwrap());
+    }
+    let beside = Demand { beside: 1 << 30, ..demand(4096) };
+    let refusal = residency(&SMALL.shape(), &beside, &room(1 << 30)).unwrap_err();
+    let limit = refusal.least_limit;
+    let enough = Room { bytes: limit - 10_000_000, limit_bytes: limit, ..room(0) };
+    assert!(residency(&SMALL.shape(), &beside, &enough).is_ok());
 }
 
 #[test]

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::MOST_DRAFTED;
 
-/// What each further token of a pass is taken to cost, relative to a single token's pass, until it is known: hopeful, so that
-/// each length is tried where its tokens seem likely, but not on the mere chance of a pair.
+/// What each further token of a pass is taken to cost at most, relative to a single token's pass, until it is known: hopeful, so
+/// that each length is tried where its tokens seem likely, but not on the mere chance of a pair.
 const HOPED_SHARE: f64 = 0.25;
 
 /// A draft must promise so much more speed: less could be the clock's noise.
@@ -36,7 +36,8 @@ impl PassCosts {
     }
 
     /// Seconds that a pass over so many tokens takes, as far as is known: between lengths that were tried on the line
-    /// between them, beyond the longest on a hopeful one.
+    /// between them, beyond the longest on a hopeful one, or on that to the longest where it rises less. So it does where
+    /// weights come from storage, which takes as long for many tokens as for one.
     fn seconds(&self, tokens: usize) -> f64 {
         let known = |index: &usize| self.seconds[*index] > 0.0;
         let index = tokens - 1;
@@ -44,6 +45,10 @@ impl PassCosts {
         let slope = match (index..self.seconds.len()).find(known) {
             Some(above) if above > below => {
                 (self.seconds[above] - self.seconds[below]) / (above - below) as f64
+            }
+            _ if below > 0 => {
+                let risen = (self.seconds[below] - self.seconds[0]) / below as f64;
+                risen.clamp(0.0, HOPED_SHARE * self.seconds[0])
             }
             _ => HOPED_SHARE * self.seconds[0],
         };
@@ -119,7 +124,12 @@ mod tests {
     fn passes_that_were_not_tried_are_estimated() {
         let costs = costs(&[(1, 40), (5, 60)]);
         let near = |tokens: usize, ms: f64| (costs.seconds(tokens) * 1e3 - ms).abs() < 1e-9;
-        assert!(near(1, 40.0) && near(3, 50.0) && near(5, 60.0) && near(7, 80.0));
+        assert!(near(1, 40.0) && near(3, 50.0) && near(5, 60.0) && near(7, 70.0));
+        // What is dearer than hoped may be so for the one length alone.
+        let dear = self::costs(&[(1, 40), (2, 80)]);
+        assert!((dear.seconds(3) * 1e3 - 90.0).abs() < 1e-9);
+        let streamed = self::costs(&[(1, 600), (3, 590)]);
+        assert!((streamed.seconds(9) * 1e3 - 590.0).abs() < 1e-9);
         assert_eq!(PassCosts::new().best_length(9, 0.0, |_| 1.0), 0);
     }
 

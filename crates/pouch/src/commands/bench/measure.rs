@@ -192,7 +192,7 @@ impl Arguments {
     fn demand(&self, tests: &[Test], team: &Team) -> Demand {
         let (most, context) = (capacity(tests), capacity(tests) + PAGE);
         let (kv_type, threads) = (Some(self.kv.into()), team.threads());
-        Demand { context, least_context: context, kv_type, batch: BATCH.min(most), threads }
+        Demand { context, least_context: context, kv_type, batch: BATCH.min(most), threads, beside: 0 }
     }
 }
 
