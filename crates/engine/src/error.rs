@@ -35,6 +35,12 @@ pub enum Error {
     /// A step was asked of an engine for a session of another engine's model.
     #[error("the session belongs to another model than the engine runs")]
     OtherModel,
+    /// A draft model that is larger than the memory there is for it.
+    #[error(
+        "the draft model does not stay in memory as a whole, and reading it for every guess would be slower than not \
+         guessing: leave the draft model out, or take a smaller one"
+    )]
+    DraftStreams,
     /// A draft model that numbers its tokens in another way.
     #[error(
         "the draft model has another vocabulary: token {token} is {got:?} there and {expected:?} here; \

@@ -170,13 +170,25 @@ impl Memory {
         Ok(plan)
     }
 
-    /// What is asked for a model with which `draft_model`, opened here, drafts: that it be left what it takes for the same text.
+    /// The same with a `draft_model`, which stays in memory as a whole, and takes keys, values and buffers for the same text:
+    /// `model` gets what that leaves.
     ///
     /// # Errors
-    /// As [`Memory::fit`].
-    pub fn with_draft(&self, draft_model: &Arc<Model>, demand: &Demand) -> Result<Demand, Error> {
-        let MemoryTable { kv_cache_bytes, buffers_bytes, .. } = self.fit(draft_model, demand)?.memory;
-        Ok(Demand { beside: kv_cache_bytes + buffers_bytes, ..*demand })
+    /// As [`Memory::fit`], and [`Error::DraftStreams`] if all of the draft model does not fit by itself.
+    pub fn fit_with_draft(
+        &self,
+        model: &Arc<Model>,
+        draft_model: &Arc<Model>,
+        demand: &Demand,
+    ) -> Result<Residency, Error> {
+        // Whatever was planned for it before would stand in the way.
+        self.state().held.retain(|held| !held.is_of(model));
+        let plan = self.fit(draft_model, demand)?;
+        if plan.streams() {
+            return Err(Error::DraftStreams);
+        }
+        let MemoryTable { kv_cache_bytes, buffers_bytes, .. } = plan.memory;
+        self.fit(model, &Demand { beside: kv_cache_bytes + buffers_bytes, ..*demand })
     }
 
     /// Bytes that `model` takes now besides keys, values and buffers; 0 for one that was not opened here.

@@ -123,15 +123,13 @@ fn a_draft_model_gets_its_room_before_layers_stay_and_answers_are_as_without() {
     let weights = whole.memory.weights_bytes;
     system.leave((2 * whole.memory.resident_bytes() - weights / 2) as usize);
     let memory = Memory::of_system(system.root(), None);
-    let (draft_model, of_draft) = system.open(&memory, &draft_demand).unwrap();
-    assert!(!of_draft.streams());
-    let demand = memory.with_draft(&draft_model, &draft_demand).unwrap();
-    assert_eq!(demand.beside, of_draft.memory.kv_cache_bytes + of_draft.memory.buffers_bytes);
-    let (model, plan) = system.open(&memory, &demand).unwrap();
+    let (draft_model, _) = system.open(&memory, &conversations(Some(64), None, 16, Some(1))).unwrap();
+    assert!(draft_model.streaming().is_none());
+    // Opened for a look, the other takes all that is left.
+    let (model, looked_at) = system.open(&memory, &conversations(Some(64), None, 16, Some(1))).unwrap();
+    let plan = memory.fit_with_draft(&model, &draft_model, &draft_demand).unwrap();
     assert!(matches!(plan.resident, Resident::Layers(1..12)), "{plan:?}");
-    // Without that, more layers would stay.
-    assert_ne!(memory.fit(&model, &Demand { beside: 0, ..demand }).unwrap().resident, plan.resident);
-    assert_eq!(memory.fit(&model, &demand).unwrap(), plan);
+    assert_ne!(plan.resident, looked_at.resident);
     let mut engine = engine(&model, &plan, &memory);
     engine.set_draft_model(Arc::clone(&draft_model)).unwrap();
     let mut session = engine.session(SessionOptions { context: Some(512), ..options(3, 480) }).unwrap();
@@ -146,7 +144,14 @@ fn a_draft_model_gets_its_room_before_layers_stay_and_answers_are_as_without() {
         }
     }
     assert!(session.drafts().accepted > 0 && session.tokens().len() > 400, "{:?}", session.drafts());
+    assert!(draft_model.streaming().is_none() && model.streaming().is_some());
     assert_eq!(session.answer(), alone(&model, 3, 480));
+    // One that does not fit by itself is of no use.
+    system.leave((whole.memory.resident_bytes() - weights / 2) as usize);
+    let memory = Memory::of_system(system.root(), None);
+    let (model, _) = system.open(&memory, &conversations(Some(64), None, 16, Some(1))).unwrap();
+    let refused = memory.fit_with_draft(&model, &draft_model, &draft_demand);
+    assert!(matches!(refused, Err(Error::DraftStreams)), "{refused:?}");
 }
 
 #[test]

@@ -133,10 +133,6 @@ impl From<Kv> for KvType {
     }
 }
 
-/// What a draft model is refused with.
-const DRAFT_STREAMS: &str = "the draft model does not stay in memory as a whole, and reading it for every guess would be slower \
-    than not guessing: leave out --draft-model, or name a smaller one";
-
 /// Threads asked for, or all that this process may use.
 pub(crate) fn team(threads: Option<u16>) -> Arc<Team> {
     Arc::new(Team::new(threads.map_or_else(device::default_threads, usize::from)))
@@ -206,9 +202,7 @@ impl GenerationArguments {
         let open = |name: &str| models::open(name, &team, &memory, &look, printer);
         // First, for it must stay in memory as a whole: the other model gets what it leaves.
         let draft_model = match self.draft_model.as_deref().map(open).transpose()? {
-            Some((_, plan)) if plan.streams() => {
-                return Err(Failure::Usage(DRAFT_STREAMS.to_owned()));
-            }
+            Some((_, plan)) if plan.streams() => return Err(engine::Error::DraftStreams.into()),
             opened => opened.map(|(model, _)| model),
         };
         let (model, _) = open(self.model())?;
@@ -238,11 +232,10 @@ impl GenerationArguments {
             Some(_) => memory::for_text(most.min(context), kv_type, team.threads()),
             None => conversations(chosen, kv_type, DEFAULT_BATCH, Some(team.threads())),
         };
-        let demand = match draft_model {
-            Some(draft_model) => memory.with_draft(draft_model, &demand)?,
-            None => demand,
+        let plan = match draft_model {
+            Some(draft_model) => memory.fit_with_draft(model, draft_model, &demand)?,
+            None => memory.fit(model, &demand)?,
         };
-        let plan = memory.fit(model, &demand)?;
         memory::tell(&plan, &demand, model, memory, printer);
         if needed.is_none() {
             context = context.min(plan.context);
