@@ -135,9 +135,7 @@ impl Slots {
             content => {
                 slot.content = content;
                 // Or else the reader would have it make room for the next before who waits has woken up.
-                if !self.wanted.contains(&unit) {
-                    self.wanted.push_back(unit);
-                }
+                self.keep(unit);
                 Answer::Wait
             }
         }
@@ -146,7 +144,14 @@ impl Slots {
     /// Has `unit` read without waiting for it.
     pub(super) fn want(&mut self, unit: usize) {
         let has_failed = |at: usize| matches!(self.slots[at].content, Content::Failed(..));
-        if self.places[unit].is_none_or(has_failed) && !self.wanted.contains(&unit) {
+        if self.places[unit].is_none_or(has_failed) {
+            self.keep(unit);
+        }
+    }
+
+    /// `unit` is about to be used: from when it is read until then it stays.
+    fn keep(&mut self, unit: usize) {
+        if !self.wanted.contains(&unit) {
             self.wanted.push_back(unit);
         }
     }
