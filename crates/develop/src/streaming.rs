@@ -145,7 +145,7 @@ fn direct_rate(model: &Path) -> Result<f64, String> {
     let next = AtomicUsize::new(0);
     let start = Instant::now();
     let read = || -> Result<(), String> {
-        let mut buffer = memmap2::MmapMut::map_anon(PIECE_BYTES).map_err(|error| error.to_string())?;
+        let mut buffer = gguf::DirectBuffer::new(PIECE_BYTES).map_err(|error| error.to_string())?;
         loop {
             let piece = next.fetch_add(1, Ordering::Relaxed);
             if piece >= pieces {

@@ -7,6 +7,7 @@
 //! Source: the format description at <https://github.com/ggml-org/ggml/blob/master/docs/gguf.md>.
 
 mod atomic_file;
+mod buffers;
 mod cursor;
 mod direct;
 mod error;
@@ -22,6 +23,7 @@ mod value;
 mod writer;
 
 pub use atomic_file::AtomicFile;
+pub use buffers::DirectBuffer;
 pub use direct::{DIRECT_ALIGNMENT, DirectFile};
 pub use error::Error;
 pub use file::File;

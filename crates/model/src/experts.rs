@@ -32,6 +32,10 @@ pub(crate) struct ExpertBuffers {
     pub(crate) up: Vec<f32>,
     /// One for each expert that a single token visits.
     pub(crate) inputs: Vec<Input>,
+    /// A token as the next layer's router would see it, and what that would choose.
+    pub(crate) ahead: Input,
+    /// See `ahead`: `[used]`, the likeliest first.
+    pub(crate) guess: Vec<Choice>,
 }
 
 impl ExpertBuffers {
@@ -46,12 +50,15 @@ impl ExpertBuffers {
             up: hidden.clone(),
             gate: hidden,
             inputs: (0..experts.used).map(|_| Input::new(1, experts.feed_forward)).collect(),
+            ahead: Input::new(1, width),
+            guess: vec![Choice::default(); experts.used],
         }
     }
 
     pub(crate) fn bytes(&self) -> usize {
         let floats = self.scores.len() + self.rows.len() + self.sum.len() + 3 * self.gate.len();
-        floats * size_of::<f32>() + size_of_val(&self.choices[..])
+        let inputs: usize = self.inputs.iter().chain([&self.ahead]).map(Input::bytes).sum();
+        floats * size_of::<f32>() + inputs + size_of_val(&self.choices[..])
     }
 }
 

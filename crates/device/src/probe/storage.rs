@@ -5,8 +5,7 @@ use std::io::Write;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use gguf::DirectFile;
-use memmap2::MmapMut;
+use gguf::{DirectBuffer, DirectFile};
 use serde::Serialize;
 
 use crate::Error;
@@ -84,7 +83,7 @@ fn read_all(path: &Path, bytes: usize) -> Result<StorageRates, gguf::Error> {
     let file = DirectFile::open(path)?;
     let largest = BLOCKS.into_iter().max().unwrap_or(0) << 10;
     let memory = |source| gguf::Error::Io { action: "read", path: path.to_owned(), source };
-    let mut buffer = MmapMut::map_anon(largest).map_err(memory)?;
+    let mut buffer = DirectBuffer::new(largest).map_err(memory)?;
     let mut rate = |kib: usize, scattered: bool| -> Result<f64, gguf::Error> {
         let size = kib << 10;
         let blocks = (bytes / size).max(1);

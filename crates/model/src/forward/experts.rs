@@ -1,4 +1,4 @@
-//! The feed-forward block by experts. One token: all its experts in two phases. Many tokens: expert by expert, each
+//! The feed-forward block by experts. One token: all its experts in two phases, or as they come. Many tokens: expert by expert, each
 //! with the tokens that visit it, so that its weights are read once. Either way a token's sum is built in the order
 //! of the experts' numbers.
 
@@ -6,14 +6,16 @@ use arrayvec::ArrayVec;
 use kernels::{Product, Team, multiply};
 
 use super::feed_forward::set_activated;
-use super::{LayerWeights, TOKENS_PER_CHUNK, keep};
+use super::{LayerWeights, TOKENS_PER_CHUNK, keep, product, set_normalised};
 use crate::error::Error;
 use crate::experts::{ExpertBuffers, choose};
 use crate::model::Model;
 use crate::plan::Stored;
+use crate::stream::{Loan, Streamer};
+use crate::weights::FeedForward;
 use crate::workspace::Workspace;
 
-/// Experts of one token whose products share a phase.
+/// Experts of one token whose products share a phase, at most.
 const EXPERTS_PER_PHASE: usize = 8;
 
 impl Model {
@@ -54,7 +56,8 @@ impl Model {
         }
     }
 
-    /// The input holds the token already.
+    /// The input holds the token already. Where experts are streamed, those that are there are multiplied with while the
+    /// others come.
     fn experts_of_one_token(
         &self,
         team: &Team,
@@ -63,34 +66,49 @@ impl Model {
         [gate, up, down]: [&[Stored]; 3],
     ) -> Result<(), Error> {
         let width = self.config.width;
+        let used = self.config.experts.as_ref().map_or(0, |experts| experts.used);
+        let mut coming = match (weights.experts, &workspace.experts) {
+            (Some(streamer), Some(buffers)) => {
+                let chosen = buffers.choices[..used].iter().map(|choice| choice.expert);
+                Some(streamer.experts(weights.index, chosen))
+            }
+            _ => None,
+        };
+        if let Some(streamer) = weights.experts {
+            self.guess_experts(team, workspace, streamer, weights.index + 1);
+        }
         let Workspace { branch, input, experts: Some(buffers), .. } = workspace else { return Ok(()) };
         let ExpertBuffers { choices, rows, gate: hidden, up: factor, inputs, .. } = buffers;
-        let used = inputs.len();
         let choices = &choices[..used];
         let hidden_width = hidden.len() / used;
-        let chosen = choices.iter().map(|choice| choice.expert);
-        let lent = weights.experts.map(|streamer| streamer.experts(weights.index, chosen)).transpose()?;
-        let lent = |place: usize| lent.as_ref().and_then(|lent| lent.get(place));
-        for first in (0..used).step_by(EXPERTS_PER_PHASE) {
+        let mut done = 0;
+        while done < used {
+            let group: ArrayVec<(usize, Option<Loan>), EXPERTS_PER_PHASE> = match &mut coming {
+                Some(coming) => {
+                    let there = coming.take(EXPERTS_PER_PHASE)?.into_iter();
+                    there.map(|(place, loan)| (place, Some(loan))).collect()
+                }
+                None => (done..used).take(EXPERTS_PER_PHASE).map(|place| (place, None)).collect(),
+            };
+            done += group.len();
+            let members = || group.iter().map(|(place, lent)| (choices[*place].expert, lent.as_ref()));
             let mut products = ArrayVec::<Product<'_>, { 2 * EXPERTS_PER_PHASE }>::new();
             let outputs = hidden.chunks_exact_mut(hidden_width).zip(factor.chunks_exact_mut(hidden_width));
-            let parts = choices.iter().zip(outputs).enumerate();
-            for (place, (choice, (hidden, factor))) in parts.skip(first).take(EXPERTS_PER_PHASE) {
-                products.push(weights.product_of(lent(place), &gate[choice.expert], input, hidden));
-                products.push(weights.product_of(lent(place), &up[choice.expert], input, factor));
+            for ((expert, lent), (hidden, factor)) in members().zip(outputs) {
+                products.push(weights.product_of(lent, &gate[expert], input, hidden));
+                products.push(weights.product_of(lent, &up[expert], input, factor));
             }
             multiply(team, &mut products);
-        }
-        let parts = hidden.chunks_exact(hidden_width).zip(factor.chunks_exact(hidden_width));
-        for ((choice, input), (hidden, factor)) in choices.iter().zip(&mut *inputs).zip(parts) {
-            let keep_as = keep([&down[choice.expert]]);
-            set_activated(team, self.config.activation, input, 1, hidden, factor, keep_as);
-        }
-        for first in (0..used).step_by(EXPERTS_PER_PHASE) {
+            drop(products);
+            let parts = hidden.chunks_exact(hidden_width).zip(factor.chunks_exact(hidden_width));
+            for (((expert, _), input), (hidden, factor)) in members().zip(&mut *inputs).zip(parts) {
+                set_activated(team, self.config.activation, input, 1, hidden, factor, keep([&down[expert]]));
+            }
             let mut products = ArrayVec::<Product<'_>, EXPERTS_PER_PHASE>::new();
-            let parts = choices.iter().zip(&*inputs).zip(rows.chunks_exact_mut(width)).enumerate();
-            for (place, ((choice, input), row)) in parts.skip(first).take(EXPERTS_PER_PHASE) {
-                products.push(weights.product_of(lent(place), &down[choice.expert], input, row));
+            let is_in_group = |place: usize| group.iter().any(|(other, _)| *other == place);
+            let rows = rows.chunks_exact_mut(width).enumerate().filter(|(place, _)| is_in_group(*place));
+            for (((expert, lent), input), (_, row)) in members().zip(&*inputs).zip(rows) {
+                products.push(weights.product_of(lent, &down[expert], input, row));
             }
             multiply(team, &mut products);
         }
@@ -100,6 +118,23 @@ impl Model {
             add_scaled(branch, row, choice.weight);
         }
         Ok(())
+    }
+
+    /// Has those experts of `layer`, the next, read ahead that its router would choose if it saw the stream as it is: what
+    /// lies between changes the stream little (Eliseev and Mazur, 2023, <https://arxiv.org/abs/2312.17238>).
+    fn guess_experts(&self, team: &Team, workspace: &mut Workspace, streamer: &Streamer, layer: usize) {
+        let Workspace { stream, experts: Some(buffers), .. } = workspace else { return };
+        let ExpertBuffers { scores, ahead, guess, .. } = buffers;
+        let (Some(experts), Some(next)) = (&self.config.experts, self.weights.layers.get(layer)) else {
+            return;
+        };
+        let FeedForward::Experts { router, .. } = &next.feed_forward else { return };
+        let (stream, scores) = (&stream[..self.config.width], &mut scores[..experts.count]);
+        set_normalised(team, &self.config, ahead, stream, &next.feed_forward_norm, keep([router]));
+        multiply(team, &mut [product(self.matrix(router), ahead, scores)]);
+        choose(experts, scores, guess);
+        guess.sort_unstable_by(|a, b| b.weight.total_cmp(&a.weight));
+        streamer.guess_experts(layer, guess.iter().map(|choice| choice.expert));
     }
 
     fn experts_of_many_tokens(

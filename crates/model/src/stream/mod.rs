@@ -14,9 +14,8 @@ use std::ops::Range;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
-use gguf::{DIRECT_ALIGNMENT, DirectFile};
+use gguf::{DIRECT_ALIGNMENT, DirectBuffer, DirectFile};
 use kernels::Matrix;
-use memmap2::MmapMut;
 
 use crate::error::Error;
 use crate::plan::Stored;
@@ -27,9 +26,13 @@ use slots::{Answer, Order, Slots};
 const PIECES: usize = 4;
 const PIECE_BYTES: usize = 4 << 20;
 
-/// Threads that read experts side by side. Layers are read in pieces, and one after another: two on their way at once took from
+/// Layers that have room: while one is multiplied with, the next is read.
+const LAYER_BUFFERS: usize = 2;
+
+/// Threads that read experts side by side: one more than storage needs, so that none waits for a guess that is on its way.
+/// Layers are read in pieces, and one after another: two on their way at once took from
 /// the one that was waited for, which made a model of 1.5 billion weights a fifth slower.
-const EXPERT_READERS: usize = 4;
+const EXPERT_READERS: usize = 2;
 
 /// What of a model stays in memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,9 +59,6 @@ pub struct Streaming {
     /// See `used`; what is read ahead counts.
     pub read: u64,
 }
-
-/// Bytes of one unit, at a place that direct reads can reach.
-type Buffer = MmapMut;
 
 /// The units that a model may stream.
 #[derive(Clone, Debug, Default)]
@@ -89,7 +89,9 @@ struct Shared {
     units: Units,
     buffer_bytes: usize,
     state: Mutex<State>,
-    changed: Condvar,
+    /// Told to readers when there is something to read, and to who waits when something was read.
+    due: Condvar,
+    read: Condvar,
     /// Held by who asks for several units at once: two that each had half of them would wait for ever.
     several: Mutex<()>,
 }
@@ -111,21 +113,28 @@ impl Streamer {
             Resident::Experts(experts) => Resident::Experts(experts.min(count)),
             other => other,
         };
+        let buffer_bytes = units.buffer_bytes();
+        let buffers = |count: usize| {
+            let bytes = count.saturating_mul(buffer_bytes);
+            DirectBuffer::several(count, buffer_bytes)
+                .map_err(|_| Error::OutOfMemory { what: "buffers for weights", bytes })
+        };
         let (slots, readers) = match resident {
             Resident::Layers(layers) if units.experts == 0 && layers < count => {
-                (Slots::in_turn(count, &streamed(count, layers)), 1)
+                (Slots::in_turn(buffers(LAYER_BUFFERS)?, count, &streamed(count, layers)), 1)
             }
             Resident::Experts(experts) if units.experts > 0 && experts > 0 => {
-                (Slots::by_use(experts, count), EXPERT_READERS)
+                (Slots::by_use(buffers(experts)?, count), EXPERT_READERS)
             }
             _ => return Err(Error::Resident { resident }),
         };
         let shared = Arc::new(Shared {
             file,
-            buffer_bytes: units.buffer_bytes(),
+            buffer_bytes,
             units,
             state: Mutex::new(State { slots, resident, is_closing: false }),
-            changed: Condvar::new(),
+            due: Condvar::new(),
+            read: Condvar::new(),
             several: Mutex::new(()),
         });
         let mut streamer = Streamer { shared, readers: Vec::new() };
@@ -148,7 +157,7 @@ impl Streamer {
                 let mut state = shared.lock();
                 state.resident = resident;
                 state.slots.take_turns(&streamed(count, layers));
-                shared.changed.notify_all();
+                shared.due.notify_one();
                 true
             }
             _ => false,
@@ -203,7 +212,7 @@ impl Streamer {
         for expert in experts.take(most) {
             state.slots.want(layer * shared.units.experts + expert);
         }
-        shared.changed.notify_all();
+        shared.tell_readers(&state);
     }
 
     /// The weights of one expert, once they are read.
@@ -214,31 +223,75 @@ impl Streamer {
         self.shared.wait_for(layer * self.shared.units.experts + expert)
     }
 
-    /// The weights of several experts at once, in their order.
+    /// The weights of several experts of a layer, all of which have room at once, as they come.
+    pub(crate) fn experts(&self, layer: usize, experts: impl Iterator<Item = usize>) -> Coming<'_> {
+        let shared = &self.shared;
+        let alone = shared.several.lock().unwrap_or_else(PoisonError::into_inner);
+        let left: Vec<_> = experts.map(|expert| layer * shared.units.experts + expert).enumerate().collect();
+        let mut state = shared.lock();
+        left.iter().for_each(|&(_, unit)| state.slots.want(unit));
+        shared.tell_readers(&state);
+        Coming { shared, _alone: alone, left }
+    }
+
+    /// Has experts of a layer that may be used soon, the likeliest first, read while nothing else is to be read. What was guessed
+    /// before is taken back.
+    pub(crate) fn guess_experts(&self, layer: usize, experts: impl Iterator<Item = usize>) {
+        let shared = &self.shared;
+        let mut state = shared.lock();
+        state.slots.guess(experts.map(|expert| layer * shared.units.experts + expert));
+        shared.tell_readers(&state);
+    }
+}
+
+/// Experts that somebody is about to multiply with, as they are read.
+pub(crate) struct Coming<'a> {
+    shared: &'a Arc<Shared>,
+    _alone: MutexGuard<'a, ()>,
+    /// The place of each among those that were asked for, and its unit: those that were not lent yet.
+    left: Vec<(usize, usize)>,
+}
+
+impl Coming<'_> {
+    /// Those that are there by now, up to `most`, at least one unless all were lent, with their places in ascending order.
     ///
     /// # Errors
     /// What reading says.
-    pub(crate) fn experts(
-        &self,
-        layer: usize,
-        experts: impl Iterator<Item = usize> + Clone,
-    ) -> Result<Vec<Loan>, Error> {
-        let shared = &self.shared;
-        let _alone = shared.several.lock().unwrap_or_else(PoisonError::into_inner);
-        let unit = |expert: usize| layer * shared.units.experts + expert;
-        {
-            let mut state = shared.lock();
-            experts.clone().for_each(|expert| state.slots.want(unit(expert)));
-            shared.changed.notify_all();
+    pub(crate) fn take(&mut self, most: usize) -> Result<Vec<(usize, Loan)>, Error> {
+        let shared = self.shared;
+        let mut state = shared.lock();
+        loop {
+            let (mut loans, mut failure) = (Vec::new(), None);
+            self.left.retain(|&(place, unit)| {
+                if loans.len() == most || failure.is_some() {
+                    return true;
+                }
+                match state.slots.ask(unit) {
+                    Answer::Ready(slot, buffer) => loans.push((place, shared.lend(unit, slot, buffer))),
+                    Answer::Failed(error) => failure = Some(error),
+                    Answer::Wait => return true,
+                }
+                false
+            });
+            shared.tell_readers(&state);
+            match failure {
+                Some(error) => {
+                    drop(state);
+                    return Err(error);
+                }
+                None if loans.is_empty() && !self.left.is_empty() => {
+                    state = shared.read.wait(state).unwrap_or_else(PoisonError::into_inner);
+                }
+                None => return Ok(loans),
+            }
         }
-        experts.map(|expert| shared.wait_for(unit(expert))).collect()
     }
 }
 
 impl Drop for Streamer {
     fn drop(&mut self) {
         self.shared.lock().is_closing = true;
-        self.shared.changed.notify_all();
+        self.shared.due.notify_all();
         for reader in self.readers.drain(..) {
             // One that panicked has told so.
             let _ = reader.join();
@@ -251,24 +304,28 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Wakes a reader where there is something to read. It wakes the next.
+    fn tell_readers(&self, state: &State) {
+        if state.slots.is_due() {
+            self.due.notify_one();
+        }
+    }
+
+    fn lend(self: &Arc<Self>, unit: usize, slot: usize, buffer: Arc<DirectBuffer>) -> Loan {
+        let first = aligned(&self.units.ranges[unit]).start;
+        Loan { shared: Arc::clone(self), slot, buffer: Some(buffer), first }
+    }
+
     fn wait_for(self: &Arc<Self>, unit: usize) -> Result<Loan, Error> {
         let mut state = self.lock();
         loop {
-            match state.slots.ask(unit) {
-                Answer::Ready(slot, buffer) => {
-                    // There may be room to read ahead now.
-                    self.changed.notify_all();
-                    let first = aligned(&self.units.ranges[unit]).start;
-                    return Ok(Loan { shared: Arc::clone(self), slot, buffer: Some(buffer), first });
-                }
-                Answer::Failed(error) => {
-                    self.changed.notify_all();
-                    return Err(error);
-                }
-                Answer::Wait => {
-                    self.changed.notify_all();
-                    state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
-                }
+            let answer = state.slots.ask(unit);
+            // There may be room to read ahead now.
+            self.tell_readers(&state);
+            match answer {
+                Answer::Ready(slot, buffer) => return Ok(self.lend(unit, slot, buffer)),
+                Answer::Failed(error) => return Err(error),
+                Answer::Wait => state = self.read.wait(state).unwrap_or_else(PoisonError::into_inner),
             }
         }
     }
@@ -278,30 +335,25 @@ impl Shared {
         let mut state = self.lock();
         while !state.is_closing {
             let Some(Order { slot, unit, buffer }) = state.slots.next_order() else {
-                state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+                state = self.due.wait(state).unwrap_or_else(PoisonError::into_inner);
                 continue;
             };
+            self.tell_readers(&state);
             drop(state);
             let outcome = self.read(unit, buffer);
             state = self.lock();
             state.slots.finish(slot, unit, outcome);
-            self.changed.notify_all();
+            self.read.notify_all();
         }
     }
 
-    fn read(&self, unit: usize, buffer: Option<Buffer>) -> Result<Buffer, (Option<Buffer>, Error)> {
-        let bytes = self.buffer_bytes;
-        let new = |_| (None, Error::OutOfMemory { what: "a buffer for weights", bytes });
-        let mut buffer = match buffer {
-            Some(buffer) => buffer,
-            None => MmapMut::map_anon(bytes).map_err(new)?,
-        };
+    fn read(&self, unit: usize, mut buffer: DirectBuffer) -> Result<DirectBuffer, (DirectBuffer, Error)> {
         let range = aligned(&self.units.ranges[unit]);
         match self.file.check().and_then(|()| {
             read_in_pieces(&self.file, self.units.header + range.start, &mut buffer[..range.len()])
         }) {
             Ok(()) => Ok(buffer),
-            Err(error) => Err((Some(buffer), error.into())),
+            Err(error) => Err((buffer, error.into())),
         }
     }
 }
@@ -341,7 +393,7 @@ pub(crate) struct Loan {
     shared: Arc<Shared>,
     slot: usize,
     /// `None` only while it is dropped.
-    buffer: Option<Arc<Buffer>>,
+    buffer: Option<Arc<DirectBuffer>>,
     /// Where in the copy the buffer's first byte lies.
     first: usize,
 }
@@ -359,8 +411,7 @@ impl Drop for Loan {
         // Before the slot counts as free, so that its reader finds nobody else with the buffer.
         self.buffer = None;
         state.slots.release(self.slot);
-        drop(state);
-        self.shared.changed.notify_all();
+        self.shared.tell_readers(&state);
     }
 }
 

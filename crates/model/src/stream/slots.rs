@@ -1,18 +1,18 @@
 //! Which unit of weights is in which buffer, and which is read next: decisions only, no file and no thread.
 //!
 //! Layers come round in order, so those after the one at hand are read ahead. Experts come as the text wants them, so those
-//! that were used most stay.
+//! that were used most stay, and those that somebody guesses are read ahead while nothing else is to be read.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use crate::error::Error;
+use gguf::DirectBuffer;
 
-use super::Buffer;
+use crate::error::Error;
 
 /// A unit's use counts half as much after so many uses of any unit for each slot: long enough to tell the frequent ones, short
 /// enough to follow a text that turns to another matter.
-const HALF_LIFE: usize = 16;
+const HALF_LIFE: usize = 32;
 
 /// What a slot holds.
 #[derive(Debug)]
@@ -20,7 +20,7 @@ enum Content {
     Nothing,
     /// A reader has its buffer.
     Reading,
-    Ready(usize, Arc<Buffer>),
+    Ready(usize, Arc<DirectBuffer>),
     /// The unit could not be read.
     Failed(usize, Error),
 }
@@ -31,25 +31,25 @@ struct Slot {
     /// Who multiplies with it now.
     holders: usize,
     /// The buffer while no unit is in it.
-    spare: Option<Buffer>,
+    spare: Option<DirectBuffer>,
 }
 
 /// What somebody who asks for a unit gets.
 #[derive(Debug)]
 pub(super) enum Answer {
     /// It is in this slot, which stays as it is until [`Slots::release`].
-    Ready(usize, Arc<Buffer>),
+    Ready(usize, Arc<DirectBuffer>),
     /// It is on its way.
     Wait,
     Failed(Error),
 }
 
-/// A unit to be read, and where to; without a buffer a new one is needed.
+/// A unit to be read, and where to.
 #[derive(Debug)]
 pub(super) struct Order {
     pub(super) slot: usize,
     pub(super) unit: usize,
-    pub(super) buffer: Option<Buffer>,
+    pub(super) buffer: DirectBuffer,
 }
 
 #[derive(Debug)]
@@ -61,36 +61,44 @@ pub(super) struct Slots {
     wanted: VecDeque<usize>,
     /// The unit that follows each in turn, where units come in turn.
     follows: Option<Vec<usize>>,
+    /// Units that may be used soon, the likeliest first, where units come as they come.
+    guessed: Vec<usize>,
     /// The unit that was asked for last.
     last: usize,
     /// How often each was used lately.
     uses: Vec<u32>,
     used: usize,
+    /// Slots that somebody holds, and those that are being read into.
+    busy: usize,
+    reading: usize,
     /// Units that were held, and that were read, since the beginning.
     pub(super) held: u64,
     pub(super) read: u64,
 }
 
 impl Slots {
-    /// `count` slots for so many units, which come as they come.
-    pub(super) fn by_use(count: usize, units: usize) -> Slots {
-        let slot = || Slot { content: Content::Nothing, holders: 0, spare: None };
+    /// A slot with each of these buffers for so many units, which come as they come.
+    pub(super) fn by_use(buffers: Vec<DirectBuffer>, units: usize) -> Slots {
+        let slot = |buffer| Slot { content: Content::Nothing, holders: 0, spare: Some(buffer) };
         Slots {
-            slots: (0..count).map(|_| slot()).collect(),
+            slots: buffers.into_iter().map(slot).collect(),
             places: vec![None; units],
             wanted: VecDeque::new(),
             follows: None,
+            guessed: Vec::new(),
             last: 0,
             uses: vec![0; units],
             used: 0,
+            busy: 0,
+            reading: 0,
             held: 0,
             read: 0,
         }
     }
 
-    /// Two slots for `streamed` units of `units`, which come in turn.
-    pub(super) fn in_turn(units: usize, streamed: &[usize]) -> Slots {
-        let mut slots = Slots::by_use(2, units);
+    /// The same for `streamed` units of `units`, which come in turn.
+    pub(super) fn in_turn(buffers: Vec<DirectBuffer>, units: usize, streamed: &[usize]) -> Slots {
+        let mut slots = Slots::by_use(buffers, units);
         slots.take_turns(streamed);
         slots
     }
@@ -120,6 +128,7 @@ impl Slots {
             Content::Ready(_, buffer) => {
                 slot.content = Content::Ready(unit, Arc::clone(&buffer));
                 slot.holders += 1;
+                self.busy += usize::from(slot.holders == 1);
                 self.held += 1;
                 self.wanted.retain(|&other| other != unit);
                 self.count(unit);
@@ -135,38 +144,49 @@ impl Slots {
             content => {
                 slot.content = content;
                 // Or else the reader would have it make room for the next before who waits has woken up.
-                self.keep(unit);
+                self.want(unit);
                 Answer::Wait
             }
         }
     }
 
-    /// Has `unit` read without waiting for it.
+    /// `unit` is about to be used: it is read without anybody who waits for it, and stays until then.
     pub(super) fn want(&mut self, unit: usize) {
-        let has_failed = |at: usize| matches!(self.slots[at].content, Content::Failed(..));
-        if self.places[unit].is_none_or(has_failed) {
-            self.keep(unit);
-        }
-    }
-
-    /// `unit` is about to be used: from when it is read until then it stays.
-    fn keep(&mut self, unit: usize) {
         if !self.wanted.contains(&unit) {
             self.wanted.push_back(unit);
         }
     }
 
+    /// These units, the likeliest first, may be used soon, instead of those that were guessed before.
+    pub(super) fn guess(&mut self, units: impl Iterator<Item = usize>) {
+        self.guessed.clear();
+        self.guessed.extend(units);
+    }
+
     /// Whoever held `slot` is done with it.
     pub(super) fn release(&mut self, slot: usize) {
-        self.slots[slot].holders -= 1;
+        let holders = &mut self.slots[slot].holders;
+        *holders -= 1;
+        self.busy -= usize::from(*holders == 0);
+    }
+
+    /// Whether a reader has something to do.
+    pub(super) fn is_due(&self) -> bool {
+        self.due(&self.expected()).is_some()
+    }
+
+    /// The unit to be read next. What is only expected comes when nothing else is on its way: somebody waits for that.
+    fn due(&self, expected: &[usize]) -> Option<usize> {
+        let expected = if self.reading == 0 { expected } else { &[] };
+        self.wanted.iter().chain(expected).copied().find(|&unit| self.places[unit].is_none())
     }
 
     /// What a reader does next, if there is anything.
     pub(super) fn next_order(&mut self) -> Option<Order> {
         let expected = self.expected();
-        let unread = |unit: &usize| self.places[*unit].is_none();
-        let unit = self.wanted.iter().chain(&expected).copied().find(unread)?;
+        let unit = self.due(&expected)?;
         let slot = self.victim(&expected)?;
+        self.reading += 1;
         self.read += 1;
         let Slot { content, spare, .. } = &mut self.slots[slot];
         let before = std::mem::replace(content, Content::Reading);
@@ -175,11 +195,11 @@ impl Slots {
         }
         self.places[unit] = Some(slot);
         let buffer = match before {
-            // Nobody holds it, so nobody else has the buffer.
+            // Nobody holds it, so nobody else has the buffer, and there is one.
             Content::Ready(_, buffer) => Arc::into_inner(buffer),
             _ => spare.take(),
         };
-        Some(Order { slot, unit, buffer })
+        Some(Order { slot, unit, buffer: buffer? })
     }
 
     /// The unit of an order was read, or was not.
@@ -187,24 +207,29 @@ impl Slots {
         &mut self,
         slot: usize,
         unit: usize,
-        outcome: Result<Buffer, (Option<Buffer>, Error)>,
+        outcome: Result<DirectBuffer, (DirectBuffer, Error)>,
     ) {
+        self.reading -= 1;
         let slot = &mut self.slots[slot];
         slot.content = match outcome {
             Ok(buffer) => Content::Ready(unit, Arc::new(buffer)),
             Err((buffer, error)) => {
-                slot.spare = buffer;
+                slot.spare = Some(buffer);
                 Content::Failed(unit, error)
             }
         };
     }
 
-    /// What comes next in turn, as much of it as there are slots that nobody holds or waits for.
+    /// What comes next in turn or was guessed, as much of it as there are slots that nobody holds or waits for.
     fn expected(&self) -> Vec<usize> {
-        let Some(follows) = &self.follows else { return Vec::new() };
-        let free = self.slots.iter().filter(|slot| slot.holders == 0).count();
-        let free = free.saturating_sub(self.wanted.len());
-        std::iter::successors(Some(follows[self.last]), |&unit| Some(follows[unit])).take(free).collect()
+        let free = (self.slots.len() - self.busy).saturating_sub(self.wanted.len());
+        match &self.follows {
+            Some(follows) => {
+                let next = |&unit: &usize| Some(follows[unit]);
+                std::iter::successors(Some(follows[self.last]), next).take(free).collect()
+            }
+            None => self.guessed.iter().copied().take(free).collect(),
+        }
     }
 
     /// The slot whose unit is missed least: nobody holds or wants it.
@@ -236,11 +261,14 @@ impl Slots {
 mod tests {
     use super::*;
 
+    fn buffers(count: usize) -> Vec<DirectBuffer> {
+        DirectBuffer::several(count, gguf::DIRECT_ALIGNMENT).unwrap()
+    }
+
     /// Reads whatever is to be read. Returns the units in order.
     fn read_all(slots: &mut Slots) -> Vec<usize> {
         let mut read = Vec::new();
         while let Some(Order { slot, unit, buffer }) = slots.next_order() {
-            let buffer = buffer.unwrap_or_else(|| Buffer::map_anon(1).unwrap());
             slots.finish(slot, unit, Ok(buffer));
             read.push(unit);
         }
@@ -257,7 +285,7 @@ mod tests {
 
     #[test]
     fn layers_are_read_ahead_in_turn_and_round() {
-        let mut slots = Slots::in_turn(6, &[1, 3, 5]);
+        let mut slots = Slots::in_turn(buffers(2), 6, &[1, 3, 5]);
         assert_eq!(read_all(&mut slots), [1, 3]);
         let held = take(&mut slots, 1);
         // One slot is held, the other has what comes next.
@@ -277,7 +305,7 @@ mod tests {
 
     #[test]
     fn what_is_wanted_comes_before_what_is_expected() {
-        let mut slots = Slots::in_turn(6, &[0, 1, 2, 3, 4, 5]);
+        let mut slots = Slots::in_turn(buffers(2), 6, &[0, 1, 2, 3, 4, 5]);
         assert_eq!(read_all(&mut slots), [0, 1]);
         assert!(matches!(slots.ask(4), Answer::Wait));
         assert_eq!(read_all(&mut slots), [4, 5]);
@@ -295,14 +323,14 @@ mod tests {
 
     #[test]
     fn what_somebody_waits_for_stays_until_it_was_used() {
-        let mut slots = Slots::in_turn(4, &[0, 1, 2, 3]);
+        let mut slots = Slots::in_turn(buffers(2), 4, &[0, 1, 2, 3]);
         let mut order = slots.next_order().expect("the first is expected");
         for turn in 0..40 {
             // It is asked for while it is on its way, and the reader goes on before the one who waits wakes up.
             let Order { slot, unit, buffer } = order;
             assert_eq!(unit, turn % 4);
             assert!(matches!(slots.ask(unit), Answer::Wait));
-            slots.finish(slot, unit, Ok(buffer.unwrap_or_else(|| Buffer::map_anon(1).unwrap())));
+            slots.finish(slot, unit, Ok(buffer));
             order = slots.next_order().expect("the other slot is free");
             let slot = take(&mut slots, unit);
             slots.release(slot);
@@ -311,7 +339,7 @@ mod tests {
 
     #[test]
     fn experts_that_are_used_most_stay() {
-        let mut slots = Slots::by_use(3, 10);
+        let mut slots = Slots::by_use(buffers(3), 10);
         let mut use_one = |unit: usize| {
             let was_there = match slots.ask(unit) {
                 Answer::Ready(slot, _) => {
@@ -344,8 +372,48 @@ mod tests {
     }
 
     #[test]
+    fn guesses_are_read_when_nothing_else_is_and_go_first_if_they_were_wrong() {
+        let mut slots = Slots::by_use(buffers(3), 10);
+        slots.want(0);
+        slots.guess([1, 2, 3].into_iter());
+        let Some(Order { slot, unit: 0, buffer }) = slots.next_order() else { panic!("0 is wanted") };
+        assert!(!slots.is_due() && slots.next_order().is_none());
+        slots.finish(slot, 0, Ok(buffer));
+        // Two have room beside the one that is wanted.
+        assert_eq!(read_all(&mut slots), [1, 2]);
+        for unit in [0, 1] {
+            let slot = take(&mut slots, unit);
+            slots.release(slot);
+        }
+        slots.guess([1].into_iter());
+        slots.want(5);
+        assert_eq!(read_all(&mut slots), [5]);
+        for unit in [0, 1, 5] {
+            let slot = take(&mut slots, unit);
+            slots.release(slot);
+        }
+    }
+
+    #[test]
+    fn what_is_wanted_and_there_stays_while_others_are_read() {
+        let mut slots = Slots::by_use(buffers(2), 4);
+        for unit in [0, 1, 1] {
+            slots.want(unit);
+            read_all(&mut slots);
+            let slot = take(&mut slots, unit);
+            slots.release(slot);
+        }
+        // Without that it would be the one to go, as it was used least.
+        slots.want(0);
+        slots.want(2);
+        assert_eq!(read_all(&mut slots), [2]);
+        take(&mut slots, 0);
+        take(&mut slots, 2);
+    }
+
+    #[test]
     fn several_at_once_fill_all_slots_and_what_fails_can_be_asked_again() {
-        let mut slots = Slots::by_use(2, 4);
+        let mut slots = Slots::by_use(buffers(2), 4);
         slots.want(0);
         slots.want(1);
         slots.want(2);
@@ -355,7 +423,6 @@ mod tests {
         assert!(read_all(&mut slots).is_empty());
         slots.release(second);
         let Some(Order { slot, unit: 2, buffer }) = slots.next_order() else { panic!("nothing to read") };
-        assert!(buffer.is_some());
         slots.finish(slot, 2, Err((buffer, Error::NoCopy)));
         assert!(matches!(slots.ask(2), Answer::Failed(Error::NoCopy)));
         assert!(matches!(slots.ask(2), Answer::Wait));
