@@ -26,6 +26,11 @@ const MERGE: u64 = 66;
 /// Layers that streaming holds besides the resident ones: one that is computed with, one that is being read.
 const LAYERS_IN_FLIGHT: u64 = 2;
 
+/// What the system holds of a mapped file beside a layer that stays: its pages of up to 2 MB hang over both ends. Of layers that
+/// are small neighbours share them.
+const OVERHANG: u64 = 2 << 20;
+const OVERHANG_SHARE: u64 = 16;
+
 /// What a buffer is larger than what it is for: direct reads are of whole blocks.
 const BLOCKS: u64 = 2 * 4096;
 
@@ -84,8 +89,9 @@ impl MemoryTable {
         match resident {
             Resident::Layers(count) if count < shape.layers.len() => {
                 let (largest, all) = (layers.clone().max().unwrap_or(0), layers.sum::<u64>());
+                let overhang = OVERHANG.min(largest / OVERHANG_SHARE);
                 MemoryTable {
-                    weights_bytes: shape.head.bytes() + (count as u64 * largest).min(all),
+                    weights_bytes: shape.head.bytes() + (count as u64 * (largest + overhang)).min(all),
                     streaming_bytes: LAYERS_IN_FLIGHT * (largest + BLOCKS),
                     ..self
                 }

@@ -87,6 +87,8 @@ pub(crate) struct Streamer {
 struct Shared {
     file: DirectFile,
     units: Units,
+    /// The rank of each layer among those that stay: see [`ranks`].
+    ranks: Vec<usize>,
     buffer_bytes: usize,
     state: Mutex<State>,
     /// Told to readers when there is something to read, and to who waits when something was read.
@@ -119,9 +121,10 @@ impl Streamer {
             DirectBuffer::several(count, buffer_bytes)
                 .map_err(|_| Error::OutOfMemory { what: "buffers for weights", bytes })
         };
+        let ranks = ranks(count);
         let (slots, readers) = match resident {
             Resident::Layers(layers) if units.experts == 0 && layers < count => {
-                (Slots::in_turn(buffers(LAYER_BUFFERS)?, count, &streamed(count, layers)), 1)
+                (Slots::in_turn(buffers(LAYER_BUFFERS)?, count, &streamed(&ranks, layers)), 1)
             }
             Resident::Experts(experts) if units.experts > 0 && experts > 0 => {
                 (Slots::by_use(buffers(experts)?, count), EXPERT_READERS)
@@ -131,6 +134,7 @@ impl Streamer {
         let shared = Arc::new(Shared {
             file,
             buffer_bytes,
+            ranks,
             units,
             state: Mutex::new(State { slots, resident, is_closing: false }),
             due: Condvar::new(),
@@ -156,7 +160,7 @@ impl Streamer {
             Resident::Layers(layers) if shared.units.experts == 0 && layers < count => {
                 let mut state = shared.lock();
                 state.resident = resident;
-                state.slots.take_turns(&streamed(count, layers));
+                state.slots.take_turns(&streamed(&shared.ranks, layers));
                 shared.due.notify_one();
                 true
             }
@@ -178,7 +182,7 @@ impl Streamer {
     /// Whether this layer is read as a whole.
     pub(crate) fn streams_layer(&self, layer: usize) -> bool {
         match self.shared.lock().resident {
-            Resident::Layers(resident) => is_streamed(layer, self.shared.units.ranges.len(), resident),
+            Resident::Layers(resident) => self.shared.ranks[layer] >= resident,
             Resident::Experts(_) | Resident::All => false,
         }
     }
@@ -378,14 +382,19 @@ fn aligned(range: &Range<usize>) -> Range<usize> {
     range.start / DIRECT_ALIGNMENT * DIRECT_ALIGNMENT..range.end.next_multiple_of(DIRECT_ALIGNMENT)
 }
 
-/// Whether a layer is streamed when `resident` of `count` are not: those that are stand evenly among the others.
-fn is_streamed(layer: usize, count: usize, resident: usize) -> bool {
-    let streamed = count - resident.min(count);
-    (layer + 1) * streamed / count > layer * streamed / count
+/// The order in which layers stay: whatever their number they stand evenly among the others, and those that stay where there is
+/// less room do so where there is more. A limit that moves has only the difference read. Bits reversed (van der Corput, 1935).
+fn ranks(count: usize) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..count).collect();
+    order.sort_unstable_by_key(|layer| layer.reverse_bits());
+    let mut ranks = vec![0; count];
+    order.into_iter().enumerate().for_each(|(rank, layer)| ranks[layer] = rank);
+    ranks
 }
 
-fn streamed(count: usize, resident: usize) -> Vec<usize> {
-    (0..count).filter(|&layer| is_streamed(layer, count, resident)).collect()
+/// The layers that do not stay where `resident` do.
+fn streamed(ranks: &[usize], resident: usize) -> Vec<usize> {
+    (0..ranks.len()).filter(|&layer| ranks[layer] >= resident).collect()
 }
 
 /// A unit's weights, which stay where they are until this is dropped.
@@ -429,6 +438,29 @@ impl Held<'_> {
         match self {
             Held::Mapped(copy) => stored.matrix(copy, 0),
             Held::Lent(loan) => loan.matrix(stored),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn layers_that_stay_do_so_with_more_room_and_stand_evenly() {
+        assert_eq!(ranks(6), [0, 3, 2, 5, 1, 4]);
+        for count in [1, 7, 28, 36, 165] {
+            let ranks = ranks(count);
+            for resident in 0..=count {
+                let streamed = streamed(&ranks, resident);
+                assert_eq!(streamed.len(), count - resident);
+                // Nowhere more than twice as many in a row as if they were dealt out exactly.
+                let longest = streamed.chunk_by(|a, b| a + 1 == *b).map(<[usize]>::len).max().unwrap_or(0);
+                assert!(
+                    longest <= 2 * count.div_ceil(resident.max(1)),
+                    "{resident} of {count}: {streamed:?}"
+                );
+            }
         }
     }
 }
