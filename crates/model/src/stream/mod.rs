@@ -270,14 +270,13 @@ impl Coming<'_> {
                 if loans.len() == most || failure.is_some() {
                     return true;
                 }
-                match state.slots.ask(unit) {
-                    Answer::Ready(slot, buffer) => loans.push((place, shared.lend(unit, slot, buffer))),
-                    Answer::Failed(error) => failure = Some(error),
-                    Answer::Wait => return true,
+                match shared.ask(&mut state, unit) {
+                    Some(Ok(loan)) => loans.push((place, loan)),
+                    Some(Err(error)) => failure = Some(error),
+                    None => return true,
                 }
                 false
             });
-            shared.tell_readers(&state);
             match failure {
                 Some(error) => {
                     drop(state);
@@ -315,21 +314,31 @@ impl Shared {
         }
     }
 
-    fn lend(self: &Arc<Self>, unit: usize, slot: usize, buffer: Arc<DirectBuffer>) -> Loan {
-        let first = aligned(&self.units.ranges[unit]).start;
-        Loan { shared: Arc::clone(self), slot, buffer: Some(buffer), first }
+    /// A unit's weights or why there are none; `None` while it is on its way.
+    fn ask(self: &Arc<Self>, state: &mut State, unit: usize) -> Option<Result<Loan, Error>> {
+        let answer = state.slots.ask(unit);
+        // There may be room to read ahead now.
+        self.tell_readers(state);
+        match answer {
+            Answer::Ready(slot, buffer) => {
+                let first = aligned(&self.units.ranges[unit]).start;
+                Some(Ok(Loan { shared: Arc::clone(self), slot, buffer: Some(buffer), first }))
+            }
+            Answer::Failed(error) => {
+                // Nothing is wanted any more, so who waits has to ask again.
+                self.read.notify_all();
+                Some(Err(error))
+            }
+            Answer::Wait => None,
+        }
     }
 
     fn wait_for(self: &Arc<Self>, unit: usize) -> Result<Loan, Error> {
         let mut state = self.lock();
         loop {
-            let answer = state.slots.ask(unit);
-            // There may be room to read ahead now.
-            self.tell_readers(&state);
-            match answer {
-                Answer::Ready(slot, buffer) => return Ok(self.lend(unit, slot, buffer)),
-                Answer::Failed(error) => return Err(error),
-                Answer::Wait => state = self.read.wait(state).unwrap_or_else(PoisonError::into_inner),
+            match self.ask(&mut state, unit) {
+                Some(outcome) => return outcome,
+                None => state = self.read.wait(state).unwrap_or_else(PoisonError::into_inner),
             }
         }
     }
@@ -444,7 +453,50 @@ impl Held<'_> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::{Duration, Instant};
+
     use super::*;
+
+    /// Who waits for another unit while one cannot be read has it read all the same. No reader runs: the test is one.
+    #[test]
+    fn a_unit_that_cannot_be_read_leaves_nobody_waiting_for_ever() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let ranges = [0..DIRECT_ALIGNMENT, DIRECT_ALIGNMENT..2 * DIRECT_ALIGNMENT].to_vec();
+        let slots = Slots::by_use(DirectBuffer::several(2, DIRECT_ALIGNMENT).unwrap(), 2);
+        let shared = Arc::new(Shared {
+            file: DirectFile::open(file.path()).unwrap(),
+            units: Units { ranges, experts: 2, header: 0 },
+            ranks: Vec::new(),
+            buffer_bytes: DIRECT_ALIGNMENT,
+            state: Mutex::new(State { slots, resident: Resident::Experts(2), is_closing: false }),
+            due: Condvar::new(),
+            read: Condvar::new(),
+            several: Mutex::new(()),
+        });
+        shared.lock().slots.want(0);
+        let Order { slot, buffer, .. } = shared.lock().slots.next_order().unwrap();
+        let other = {
+            let shared = Arc::clone(&shared);
+            std::thread::spawn(move || shared.wait_for(1).is_ok())
+        };
+        let until = Instant::now() + Duration::from_secs(20);
+        let wait_until_due = || {
+            while !shared.lock().slots.is_due() {
+                assert!(Instant::now() < until, "nobody asks any more");
+                std::thread::yield_now();
+            }
+        };
+        wait_until_due();
+        shared.lock().slots.finish(slot, 0, Err((buffer, Error::NoCopy)));
+        assert!(matches!(shared.wait_for(0), Err(Error::NoCopy)));
+        wait_until_due();
+        let mut state = shared.lock();
+        let Order { slot, unit, buffer } = state.slots.next_order().unwrap();
+        state.slots.finish(slot, unit, Ok(buffer));
+        drop(state);
+        shared.read.notify_all();
+        assert!(unit == 1 && other.join().unwrap());
+    }
 
     #[test]
     fn layers_that_stay_do_so_with_more_room_and_stand_evenly() {
