@@ -72,6 +72,11 @@ pub(crate) struct Units {
 }
 
 impl Units {
+    /// The unit that an expert of a layer is.
+    fn expert(&self, layer: usize, expert: usize) -> usize {
+        layer * self.experts + expert
+    }
+
     /// Bytes of a buffer that any of them fits in.
     pub(crate) fn buffer_bytes(&self) -> usize {
         self.ranges.iter().map(|range| aligned(range).len()).max().unwrap_or(0)
@@ -214,7 +219,7 @@ impl Streamer {
         let mut state = shared.lock();
         let most = state.slots.len() / 2;
         for expert in experts.take(most) {
-            state.slots.want(layer * shared.units.experts + expert);
+            state.slots.want(shared.units.expert(layer, expert));
         }
         shared.tell_readers(&state);
     }
@@ -224,14 +229,14 @@ impl Streamer {
     /// # Errors
     /// What reading says.
     pub(crate) fn expert(&self, layer: usize, expert: usize) -> Result<Loan, Error> {
-        self.shared.wait_for(layer * self.shared.units.experts + expert)
+        self.shared.wait_for(self.shared.units.expert(layer, expert))
     }
 
     /// The weights of several experts of a layer, all of which have room at once, as they come.
     pub(crate) fn experts(&self, layer: usize, experts: impl Iterator<Item = usize>) -> Coming<'_> {
         let shared = &self.shared;
         let alone = shared.several.lock().unwrap_or_else(PoisonError::into_inner);
-        let left: Vec<_> = experts.map(|expert| layer * shared.units.experts + expert).enumerate().collect();
+        let left: Vec<_> = experts.map(|expert| shared.units.expert(layer, expert)).enumerate().collect();
         let mut state = shared.lock();
         left.iter().for_each(|&(_, unit)| state.slots.want(unit));
         shared.tell_readers(&state);
@@ -243,7 +248,7 @@ impl Streamer {
     pub(crate) fn guess_experts(&self, layer: usize, experts: impl Iterator<Item = usize>) {
         let shared = &self.shared;
         let mut state = shared.lock();
-        state.slots.guess(experts.map(|expert| layer * shared.units.experts + expert));
+        state.slots.guess(experts.map(|expert| shared.units.expert(layer, expert)));
         shared.tell_readers(&state);
     }
 }
